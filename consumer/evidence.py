@@ -1,0 +1,155 @@
+"""Evidence adds; tags are read out of it.
+
+A video's tags are a linear read-out of a running sum. What a window says for a label is a number, its log-odds; a
+video's evidence for a topic or a tone is the sum of them over its windows, weighted by words. Evidence for a policy
+label pools as "any" instead: one threat in an hour counts, so the strongest windows are kept.
+
+Adding is associative and commutative to the last bit, so windows may be read in any order, in parallel, and before or
+after a crash: sums are kept in fixed point, because floating-point sums depend on their order.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float64]  # (labels,)
+Counts = npt.NDArray[np.int64]  # (labels,), fixed point
+
+_UNIT = 1 << 24  # fixed-point units in 1.0: 12 h of speech stay below 2^50
+KEPT_WINDOWS = 3  # per label
+
+_Value = TypeVar("_Value")
+
+
+class Share(NamedTuple):
+    """What one window gave to a label, in fixed point; for mean-pooled aspects, times its words."""
+
+    value: int
+    window: int
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """How one aspect's tags (topic, sentiment, policy) are read out of evidence.
+
+    `pooling` is "mean" where exactly one label holds, and windows are weighted by their words; "any" where each
+    label holds or not, and one window can say so. `bias` is added to the pooled log-odds, (labels,).
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    pooling: Literal["mean", "any"]
+    bias: Logits
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What windows of one video say together. `Evidence() + a + b == Evidence() + b + a`, to the last bit.
+
+    Each window may be added once.
+    """
+
+    windows: int = 0
+    words: int = 0
+    media_ms: int = 0
+    sums: Mapping[str, Counts] = field(default_factory=dict)  # per mean-pooled aspect
+    strongest: Mapping[str, tuple[tuple[Share, ...], ...]] = field(
+        default_factory=dict
+    )  # per aspect and label
+
+    @classmethod
+    def of_window(
+        cls, window: int, words: int, media_s: float, aspects: Iterable[Aspect], logits: Mapping[str, Logits]
+    ) -> "Evidence":
+        """One window's evidence; `logits` holds, per aspect, what its text says for each label, (labels,)."""
+        if not words:
+            return cls(windows=1, media_ms=round(media_s * 1000))
+        sums: dict[str, Counts] = {}
+        strongest: dict[str, tuple[tuple[Share, ...], ...]] = {}
+        for aspect in aspects:
+            values = np.rint(logits[aspect.name] * _UNIT).astype(np.int64)
+            if aspect.pooling == "mean":
+                values *= words
+                sums[aspect.name] = values
+            strongest[aspect.name] = tuple((Share(int(value), window),) for value in values)
+        return cls(1, words, round(media_s * 1000), sums, strongest)
+
+    def __add__(self, other: "Evidence") -> "Evidence":
+        return Evidence(
+            self.windows + other.windows,
+            self.words + other.words,
+            self.media_ms + other.media_ms,
+            _merge(self.sums, other.sums, np.add),
+            _merge(self.strongest, other.strongest, _stronger),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Evidence) and self._key() == other._key()
+
+    def _key(self) -> tuple[object, ...]:
+        sums = {aspect: row.tolist() for aspect, row in self.sums.items()}
+        return self.windows, self.words, self.media_ms, sums, dict(self.strongest)
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+
+def _merge(
+    ours: Mapping[str, _Value], theirs: Mapping[str, _Value], combine: Callable[[_Value, _Value], _Value]
+) -> dict[str, _Value]:
+    merged = {**ours, **theirs}
+    return {
+        key: combine(ours[key], theirs[key]) if key in ours and key in theirs else merged[key]
+        for key in merged
+    }
+
+
+def _stronger(
+    ours: tuple[tuple[Share, ...], ...], theirs: tuple[tuple[Share, ...], ...]
+) -> tuple[tuple[Share, ...], ...]:
+    # The window's number settles ties, so that the order of adding cannot.
+    return tuple(
+        tuple(sorted(a + b, key=lambda share: (-share.value, share.window))[:KEPT_WINDOWS])
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def probabilities(evidence: Evidence, aspect: Aspect) -> Logits | None:
+    """How likely each label is, (labels,); None as long as not a word was read."""
+    if not evidence.words:
+        return None
+    if aspect.pooling == "mean":
+        return softmax(evidence.sums[aspect.name] / (_UNIT * evidence.words) + aspect.bias)
+    return np.array(
+        [
+            _any(sigmoid(np.array([share.value / _UNIT for share in shares]) + bias))
+            for shares, bias in zip(evidence.strongest[aspect.name], aspect.bias, strict=True)
+        ]
+    )
+
+
+def contributions(evidence: Evidence, aspect: Aspect, label: str) -> list[tuple[int, float]]:
+    """The windows that speak most for `label`, strongest first, each with its share of the label's log-odds."""
+    shares = evidence.strongest[aspect.name][aspect.labels.index(label)]
+    whole = _UNIT * (evidence.words if aspect.pooling == "mean" else 1)
+    return [(share.window, share.value / whole) for share in shares]
+
+
+def _any(strongest: Logits) -> float:
+    """A noisy-or: the strongest window counts in full, others by what they have above even odds.
+
+    Without that floor, a hundred windows that are each a little suspicious would add up to certainty.
+    """
+    best, *others = strongest
+    return float(1 - (1 - best) * np.prod([1 - max(0.0, 2 * p - 1) for p in others]))
+
+
+def softmax(logits: Logits) -> Logits:
+    powers = np.exp(logits - logits.max())
+    return np.asarray(powers / powers.sum())
+
+
+def sigmoid(logits: Logits) -> Logits:
+    return np.asarray(1 / (1 + np.exp(-logits)))
