@@ -129,9 +129,7 @@ def topics() -> tuple[Topic, ...]:
 @cache
 def policies() -> tuple[Policy, ...]:
     """The 21 policy labels that are served; what concerns minors is mapped, and left to specialists."""
-    return tuple(
-        policy for policy in _Policies.model_validate_json(_read("policy.json")).labels if policy.served
-    )
+    return tuple(policy for policy in _Policies.model_validate_json(_read("policy.json")).labels if policy.served)
 
 
 def policy(label: str) -> Policy:

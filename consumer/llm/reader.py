@@ -1,0 +1,159 @@
+"""Reads windows of text: one forward of the LLM gives the states that every aspect's tags are read out of.
+
+After the window's last word the model is asked, in a few words, what it has just read: one or two *read-out prompts*
+per aspect. All prompts of a window share the window's own forward: they stand behind it in one sequence, and a 4-D
+mask lets each see the window and itself only, at the positions it would have alone. What comes out for a window does
+not depend on the windows it shares a batch with (within 1e-4 in fp32).
+
+The state of the last token of a prompt, at two layers near the top, is one *view*. Layers above are not run.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from consumer.errors import SettingsError
+from consumer.evidence import Logits
+from consumer.llm.heads import Heads
+from consumer.llm.loading import Llm
+from consumer.transcript import Passage
+
+# Measured over prompts and layers on spoken-style passages: two prompts and two layers beat the best single one.
+READ_OUTS: dict[str, tuple[str, ...]] = {
+    "topic": ('\n\nThe topic of this transcript, in one word:"', "\n\nCategory:"),
+    "sentiment": ("\n\nThe speaker sounds",),
+    "policy": ('\n\nReason for moderation, in one word:"',),
+}
+LAYERS_BELOW_TOP = (2, 1)
+MAX_WINDOW_TOKENS = 384
+
+States = npt.NDArray[np.float32]  # (views, width)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A tokenised passage; `cost` counts its tokens with those of the read-out prompts behind it."""
+
+    ids: tuple[int, ...]
+    cost: int
+    bucket: int = 0
+
+
+class Reader:
+    """Turns passages into states. One thread at a time may call `run`."""
+
+    def __init__(self, llm: Llm) -> None:
+        self.llm = llm
+        prompts = [prompt for prompts in READ_OUTS.values() for prompt in prompts]
+        encoded = llm.tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        self._prompts = [torch.tensor(ids) for ids in encoded]
+        self._prompt_tokens = sum(len(ids) for ids in encoded)
+        layers = _layers(llm.model)
+        if len(layers) < max(LAYERS_BELOW_TOP) + 1:
+            raise SettingsError(f"model {llm.name!r} has {len(layers)} layers; reading needs more")
+        self._read_layers = [len(layers) - below for below in LAYERS_BELOW_TOP]
+        del layers[self._read_layers[-1] :]  # what no read-out looks at is not run
+        llm.model.config.num_hidden_layers = len(layers)
+
+    @property
+    def views(self) -> list[str]:
+        """The aspect of each view, in the order of `States`."""
+        return [aspect for aspect, prompts in READ_OUTS.items() for _ in prompts for _ in LAYERS_BELOW_TOP]
+
+    def prepare(self, passage: Passage) -> Tokens:
+        limit = min(MAX_WINDOW_TOKENS, (_sliding_window(self.llm.model.config) or 1 << 20) - self._prompt_tokens)
+        ids = self.llm.tokenizer(passage.framed(), truncation=True, max_length=limit)["input_ids"]
+        return Tokens(tuple(ids), len(ids) + self._prompt_tokens)
+
+    def run(self, batch: Sequence[Tokens]) -> list[States]:
+        """The states of each passage, (views, width) in fp32."""
+        layout = _Layout.of(batch, self._prompts)
+        outputs: list[torch.Tensor] = []
+        with torch.inference_mode(), ExitStack() as hooks:
+            for layer in self._read_layers:
+                handle = _layers(self.llm.model)[layer - 1].register_forward_hook(
+                    lambda _module, _inputs, output: outputs.append(_hidden(output))
+                )
+                hooks.callback(handle.remove)
+            device = self.llm.device
+            self.llm.model(
+                input_ids=layout.ids.to(device),
+                attention_mask=layout.mask.to(device),
+                position_ids=layout.positions.to(device),
+                use_cache=False,
+            )
+            rows = torch.arange(len(batch), device=device)[:, None]
+            # (passages, prompts, layers, width): the layers of one prompt stand together, as in `views`
+            states = torch.stack([output[rows, layout.ends.to(device)] for output in outputs], dim=2)
+            flat = states.flatten(1, 2).float().cpu().numpy()
+        return list(flat)
+
+
+class HeadedReader:
+    """A reader and its heads, as the batcher drives them: passages in, log-odds for every label out."""
+
+    def __init__(self, reader: Reader, heads: Heads) -> None:
+        self._heads = heads
+        self.prepare = reader.prepare
+        self.run = reader.run
+
+    def finish(self, passage: Passage, states: States) -> dict[str, Logits]:
+        return self._heads.logits(states)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """A batch as tensors: rows of (window, prompt, prompt …, padding)."""
+
+    ids: torch.Tensor  # (rows, length)
+    positions: torch.Tensor  # (rows, length): each prompt counts on from its window's end
+    mask: torch.Tensor  # (rows, 1, length, length), True where a query (row) may see a key (column)
+    ends: torch.Tensor  # (rows, prompts): where each prompt's last token stands
+
+    @classmethod
+    def of(cls, batch: Sequence[Tokens], prompts: Sequence[torch.Tensor]) -> "_Layout":
+        length = max(tokens.cost for tokens in batch)
+        ids = torch.zeros(len(batch), length, dtype=torch.long)
+        positions = torch.zeros(len(batch), length, dtype=torch.long)
+        block = torch.full((len(batch), length), -1)  # 0: the window; 1, 2 …: a prompt; -1: padding
+        ends = torch.zeros(len(batch), len(prompts), dtype=torch.long)
+        for row, tokens in enumerate(batch):
+            window = at = len(tokens.ids)
+            ids[row, :at] = torch.tensor(tokens.ids)
+            positions[row, :at] = torch.arange(at)
+            block[row, :at] = 0
+            for number, prompt in enumerate(prompts):
+                end = at + len(prompt)
+                ids[row, at:end] = prompt
+                positions[row, at:end] = torch.arange(window, window + len(prompt))
+                block[row, at:end] = number + 1
+                ends[row, number] = end - 1
+                at = end
+        keys, queries = block[:, None, :], block[:, :, None]
+        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        # Padding sees padding before it, so that no row of the softmax is empty.
+        mask = causal & ((keys == queries) | ((keys == 0) & (queries > 0)))
+        return cls(ids, positions, mask[:, None], ends)
+
+
+def _hidden(output: Any) -> torch.Tensor:
+    hidden: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
+
+
+def _layers(model: Any) -> Any:
+    layers = getattr(model, "layers", None)
+    if layers is None:
+        raise SettingsError(f"{type(model).__name__} has no decoder layers that Tagstream can read at")
+    return layers
+
+
+def _sliding_window(config: Any) -> int | None:
+    """Passages are kept inside the attention window, so that every layer sees all of one."""
+    window: int | None = getattr(config, "sliding_window", None)
+    return window

@@ -1,0 +1,82 @@
+"""Examples to learn labels from: passages of spoken text, one JSON object a line."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from consumer import labels
+from consumer.errors import SettingsError
+from consumer.transcript import Passage
+from schemas import explain
+
+
+class Example(BaseModel):
+    """A passage and what is known of it: a topic, a tone, or for some policy labels whether they hold.
+
+    What is not said is unknown, except that passages with a topic or a tone break no policy. `style` tells how it is
+    spoken; heads do not see it.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    text: Annotated[str, Field(min_length=1)]
+    title: str | None = None
+    topic: str | None = None
+    sentiment: Literal["positive", "neutral", "negative"] | None = None
+    policy: dict[str, bool] | None = None
+    style: str | None = None
+
+    @model_validator(mode="after")
+    def _has_known_labels(self) -> Self:
+        if self.topic is None and self.sentiment is None and not self.policy:
+            raise ValueError("give a topic, a sentiment or a policy")
+        if self.topic is not None and self.topic not in {topic.id for topic in labels.topics()}:
+            raise ValueError(f"topic {self.topic!r} is not an id of a tier-1 topic; see consumer/labels/iab.json")
+        if unknown := set(self.policy or {}) - {policy.id for policy in labels.policies()}:
+            raise ValueError(f"no such policy label: {', '.join(sorted(unknown))}")
+        return self
+
+    @property
+    def passage(self) -> Passage:
+        return Passage(self.text, self.title)
+
+
+def read_examples(files: Iterable[Path]) -> list[Example]:
+    """Raises SettingsError that names the file and the line which is not an example."""
+    examples = []
+    for file in files:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"cannot read examples from {file}: {error}") from error
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                examples.append(_example(line, file, number))
+    return examples
+
+
+def _example(line: str, file: Path, number: int) -> Example:
+    try:
+        return Example.model_validate_json(line)
+    except ValidationError as error:
+        raise SettingsError(f"{file}, line {number}: {explain(error)}") from error
+
+
+def shipped_examples() -> list[Example]:
+    """Those that the default heads are trained on; written for this project."""
+    with resources.as_file(resources.files(labels).joinpath("examples")) as folder:
+        return read_examples(sorted(folder.glob("*.jsonl")))
+
+
+def data_hash(examples: Sequence[Example]) -> str:
+    """Changes with what heads are trained on: the examples and the labels' own texts."""
+    texts = [example.model_dump() for example in examples]
+    own = [(topic.id, topic.name, topic.description) for topic in labels.topics()]
+    own += [(tone.id, tone.id, tone.description) for tone in labels.sentiments()]
+    own += [(policy.id, policy.name, policy.description) for policy in labels.policies()]
+    return hashlib.sha256(json.dumps([texts, own]).encode()).hexdigest()[:16]
