@@ -20,6 +20,8 @@ Counts = npt.NDArray[np.int64]  # (labels,), fixed point
 
 _UNIT = 1 << 24  # fixed-point units in 1.0: 12 h of speech stay below 2^50
 KEPT_WINDOWS = 3  # per label
+_TRUSTED_WORDS = 60  # as many as the passages have that heads are trained and calibrated on
+_DOUBTFUL_WORDS = 12
 
 _Value = TypeVar("_Value")
 
@@ -56,9 +58,7 @@ class Evidence:
     words: int = 0
     media_ms: int = 0
     sums: Mapping[str, Counts] = field(default_factory=dict)  # per mean-pooled aspect
-    strongest: Mapping[str, tuple[tuple[Share, ...], ...]] = field(
-        default_factory=dict
-    )  # per aspect and label
+    strongest: Mapping[str, tuple[tuple[Share, ...], ...]] = field(default_factory=dict)  # per aspect and label
 
     @classmethod
     def of_window(
@@ -74,6 +74,8 @@ class Evidence:
             if aspect.pooling == "mean":
                 values *= words
                 sums[aspect.name] = values
+            else:
+                values = np.rint(trust(words) * values).astype(np.int64)
             strongest[aspect.name] = tuple((Share(int(value), window),) for value in values)
         return cls(1, words, round(media_s * 1000), sums, strongest)
 
@@ -100,10 +102,7 @@ def _merge(
     ours: Mapping[str, _Value], theirs: Mapping[str, _Value], combine: Callable[[_Value, _Value], _Value]
 ) -> dict[str, _Value]:
     merged = {**ours, **theirs}
-    return {
-        key: combine(ours[key], theirs[key]) if key in ours and key in theirs else merged[key]
-        for key in merged
-    }
+    return {key: combine(ours[key], theirs[key]) if key in ours and key in theirs else merged[key] for key in merged}
 
 
 def _stronger(
@@ -121,7 +120,8 @@ def probabilities(evidence: Evidence, aspect: Aspect) -> Logits | None:
     if not evidence.words:
         return None
     if aspect.pooling == "mean":
-        return softmax(evidence.sums[aspect.name] / (_UNIT * evidence.words) + aspect.bias)
+        mean = evidence.sums[aspect.name] / (_UNIT * evidence.words)
+        return softmax(trust(evidence.words) * mean + aspect.bias)
     return np.array(
         [
             _any(sigmoid(np.array([share.value / _UNIT for share in shares]) + bias))
@@ -144,6 +144,11 @@ def _any(strongest: Logits) -> float:
     """
     best, *others = strongest
     return float(1 - (1 - best) * np.prod([1 - max(0.0, 2 * p - 1) for p in others]))
+
+
+def trust(words: int) -> float:
+    """How much of what so many words seem to say is believed, 0 to 1: states of short texts scatter."""
+    return min(1.0, words / (words + _DOUBTFUL_WORDS) * (1 + _DOUBTFUL_WORDS / _TRUSTED_WORDS))
 
 
 def softmax(logits: Logits) -> Logits:

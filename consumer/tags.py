@@ -71,7 +71,7 @@ def read_tags(evidence: Evidence, read_out: ReadOut) -> Tags:
     return Tags(
         media_s,
         _ranked(
-            Scored(label, p, p >= at) for (label, p), at in zip(topics.items(), read_out.accept, strict=True)
+            Scored(label, p, bool(p >= at)) for (label, p), at in zip(topics.items(), read_out.accept, strict=True)
         ),
         Scored(tone, tones[tone], True),
         _ranked(_policy(label, p) for label, p in _scores(evidence, read_out.policy).items()),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.evidence import Aspect, Evidence, contributions, probabilities
+from consumer.evidence import Aspect, Evidence, contributions, probabilities, trust
 
 TOPIC = Aspect("topic", ("a", "b", "c"), "mean", np.array([0.0, 0.1, -0.2]))
 POLICY = Aspect("policy", ("x", "y"), "any", np.array([-2.0, -2.0]))
@@ -20,12 +20,8 @@ window_content = st.tuples(
 )
 
 
-def window(
-    index: int, words: int, media_s: float, topic: tuple[float, ...], policy: tuple[float, ...]
-) -> Evidence:
-    return Evidence.of_window(
-        index, words, media_s, ASPECTS, {"topic": np.array(topic), "policy": np.array(policy)}
-    )
+def window(index: int, words: int, media_s: float, topic: tuple[float, ...], policy: tuple[float, ...]) -> Evidence:
+    return Evidence.of_window(index, words, media_s, ASPECTS, {"topic": np.array(topic), "policy": np.array(policy)})
 
 
 def total(parts: list[Evidence]) -> Evidence:
@@ -59,31 +55,35 @@ def test_a_window_without_words_counts_as_read_and_says_nothing() -> None:
     assert (quiet.windows, quiet.words, quiet.media_ms) == (1, 0, 12_500)
     assert probabilities(quiet, TOPIC) is None
     spoken = window(1, 10, 5.0, (3.0, 0.0, 0.0), (0.0, 0.0))
-    assert np.array_equal(
-        np.asarray(probabilities(quiet + spoken, TOPIC)), np.asarray(probabilities(spoken, TOPIC))
-    )
+    assert np.array_equal(np.asarray(probabilities(quiet + spoken, TOPIC)), np.asarray(probabilities(spoken, TOPIC)))
 
 
 def test_topics_weigh_windows_by_their_words() -> None:
     both = window(0, 90, 30, (4.0, 0.0, 0.0), (0.0, 0.0)) + window(1, 10, 30, (0.0, 4.0, 0.0), (0.0, 0.0))
     a, b, _ = np.asarray(probabilities(both, TOPIC))
     assert a > 0.8 > b
-    assert np.log(a / b) == pytest.approx(4 * 0.9 - 4 * 0.1 - 0.1, abs=1e-6)
+    assert np.log(a / b) == pytest.approx(trust(100) * (4 * 0.9 - 4 * 0.1) - 0.1, abs=1e-6)
 
 
 def test_one_window_with_a_threat_counts_in_an_hour_of_harmless_talk() -> None:
     harmless = [window(index, 80, 30, (0.0, 0.0, 0.0), (-3.0, -3.0)) for index in range(120)]
     threat = window(120, 20, 10, (0.0, 0.0, 0.0), (6.0, -3.0))
     x, y = np.asarray(probabilities(total([*harmless, threat]), POLICY))
-    assert x == pytest.approx(1 / (1 + np.exp(-4.0)), abs=1e-6)
-    assert y < 0.01
+    assert x == pytest.approx(1 / (1 + np.exp(2.0 - 6.0 * trust(20))), abs=1e-6)
+    assert y < 0.05
 
 
 @given(st.lists(st.floats(-4, 1.9), min_size=1, max_size=50))
 def test_many_windows_below_even_odds_never_add_up_to_a_finding(logits: list[float]) -> None:
     parts = [window(index, 80, 30, (0.0,) * 3, (value, -5.0)) for index, value in enumerate(logits)]
     pooled = np.asarray(probabilities(total(parts), POLICY))[0]
-    assert pooled == pytest.approx(1 / (1 + np.exp(2.0 - max(logits))), abs=1e-6)
+    assert pooled == pytest.approx(1 / (1 + np.exp(2.0 - max(logits) * trust(80))), abs=1e-6)
+
+
+def test_a_few_words_are_believed_less_than_many() -> None:
+    few, many = (window(0, words, 5, (5.0, 0.0, 0.0), (5.0, 0.0)) for words in (6, 120))
+    for aspect in ASPECTS:
+        assert np.asarray(probabilities(few, aspect))[0] < np.asarray(probabilities(many, aspect))[0] - 0.1
 
 
 def test_the_windows_that_carry_a_label_are_known_with_their_share() -> None:
@@ -93,5 +93,7 @@ def test_the_windows_that_carry_a_label_are_known_with_their_share() -> None:
         window(2, 25, 30, (-1.0, 0.0, 0.0), (1.5, 0.0)),
     ]
     evidence = total(parts)
-    assert contributions(evidence, TOPIC, "a")[0] == (1, pytest.approx(2.0))
+    strongest, share = contributions(evidence, TOPIC, "a")[0]
+    assert strongest == 1
+    assert share == pytest.approx(2.0)
     assert [number for number, _ in contributions(evidence, POLICY, "x")] == [1, 2, 0]
