@@ -1,0 +1,141 @@
+"""The consumer as a process: builds its parts, runs them, drains them. Only here Kafka meets the tagging."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from consumer.errors import PermanentError
+from consumer.health import HealthServer
+from consumer.kafka.intake import Intake
+from consumer.kafka.offsets import Claim
+from consumer.kafka.outbox import Outbox
+from consumer.kafka.records import Job
+from consumer.settings import Settings
+from consumer.tagging import Tools
+from consumer.tools import open_tools
+from consumer.worker import Worker
+
+log = logging.getLogger(__name__)
+
+_LAST_STORE_S = 10.0
+
+
+class App:
+    """A running consumer. `stop` asks it to drain; `failure` is what ended it, if anything did."""
+
+    def __init__(self, settings: Settings, tools: Tools) -> None:
+        self._settings = settings
+        self._stopping = threading.Event()
+        self.failure: BaseException | None = None
+        self.intake = Intake(settings.kafka, settings.max_videos_in_flight, self._begin)
+        self._outbox = Outbox(settings.kafka, self._stored, self._refused)
+        self._worker = Worker(tools, self._outbox, settings.kafka)
+        self._jobs: dict[Claim, Job] = {}
+
+    def run(self) -> None:
+        """Consumes until `stop`, then drains: takes no more, finishes or gives back what is in flight, commits and
+        leaves the group. Raises what made it impossible to go on, without committing."""
+        outbox = self._start("outbox", self._outbox.run)
+        intake = self._start("intake", self.intake.run)
+        self._stopping.wait()
+        log.info("draining: up to %.0f s for what is in flight", self._settings.drain_s)
+        # Results are stored while the intake drains, since only what is stored may be committed.
+        drained = self.intake.drain(0.0 if self.failure else self._settings.drain_s)
+        stored = self._outbox.close(_LAST_STORE_S)
+        for thread in (intake, outbox):
+            thread.join(_LAST_STORE_S)
+        if self.failure is not None:
+            raise self.failure
+        log.info("drained" if drained and stored else "stopped before all was stored; it will be tagged again")
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _begin(self, job: Job) -> None:
+        self._jobs[job.claim] = job
+        self._start(f"upload-{job.claim.partition}-{job.claim.offset}", lambda: self._work(job))
+
+    def _work(self, job: Job) -> None:
+        if not self._worker.work(job):
+            self._jobs.pop(job.claim, None)
+
+    def _stored(self, claim: Claim) -> None:
+        self._jobs.pop(claim, None)
+        self.intake.finished(claim)
+
+    def _refused(self, claim: Claim, error: PermanentError) -> None:
+        """Kafka would not take one of the upload's records, and its worker has gone: another one buries it."""
+        job = self._jobs[claim]
+        self._start(f"refused-{claim.partition}-{claim.offset}", lambda: self._worker.bury(job, error))
+
+    def _start(self, name: str, body: Callable[[], None]) -> threading.Thread:
+        """A thread whose failure ends the process: nothing that we do not understand may be committed."""
+
+        def guarded() -> None:
+            try:
+                body()
+            except BaseException as error:
+                self.failure = self.failure or error
+                self.stop()
+
+        # Daemons: a source that hangs must not keep a drained process alive.
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
+
+
+def run_process(settings: Settings) -> int:
+    """`tagstream run`: the exit code. SIGTERM or SIGINT drains; a second one exits at once."""
+    ready: list[App] = []
+    health = HealthServer(
+        settings.http,
+        alive=lambda: all(app.intake.alive() for app in ready),
+        ready=lambda: any(app.intake.assigned_once for app in ready),
+    )
+    log.info("metrics and health on port %d", health.port)
+    with stop_signals() as stopped, open_tools(settings) as tools:
+        app = App(settings, tools)
+        ready.append(app)
+        stopped.call(app.stop)
+        log.info("consuming %s as group %s", settings.kafka.uploads_topic, settings.kafka.group_id)
+        app.run()
+    health.close()
+    return 0
+
+
+class StopSignals:
+    """What SIGTERM and SIGINT do: the first one calls what was given to `call`, even if it came before that."""
+
+    def __init__(self) -> None:
+        self._received = False
+        self._stop: Callable[[], None] | None = None
+
+    def call(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        if self._received:
+            stop()
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if self._received:
+            log.warning("second signal: leaving at once; what is in flight will be tagged again")
+            os._exit(128 + number)
+        self._received = True
+        if self._stop is None:  # still loading: nothing is in flight
+            sys.exit(0)
+        self._stop()
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopSignals]:
+    signals = StopSignals()
+    before = {number: signal.signal(number, signals.handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

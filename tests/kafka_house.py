@@ -1,0 +1,100 @@
+"""Intake, outbox and workers wired together as the application does it, around any work on a record."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from consumer.errors import Abandoned, PermanentError
+from consumer.kafka.intake import Intake
+from consumer.kafka.offsets import Claim
+from consumer.kafka.outbox import Outbox
+from consumer.kafka.records import Job, Record
+from consumer.settings import KafkaSettings
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
+    """Waits for the condition; False if it does not come true in time."""
+    until_s = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > until_s:
+            return False
+        threading.Event().wait(0.02)
+    return True
+
+
+def result(settings: KafkaSettings, job: Job) -> Record:
+    """What the tests publish for a record: the record itself."""
+    return Record(settings.tags_topic, job.key, job.value, [("type", b"echo")], "test")
+
+
+class House:
+    """Runs `work` for each record, then stores its result or dead letter; of cancelled work it stores nothing.
+
+    Leaving the `with` block drains, and raises what a thread has raised.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        capacity: int = 4,
+        work: Callable[[Job], object] = lambda job: None,
+        drain_s: float = 10.0,
+    ) -> None:
+        self.settings = settings
+        self.begun: list[Job] = []
+        self.refused: list[PermanentError] = []
+        self.errors: list[BaseException] = []
+        self.drained = False
+        self.stored = False
+        self.work = work
+        self._drain_s = drain_s
+        self._workers = ThreadPoolExecutor(capacity)
+        self.intake = Intake(settings, capacity, self._begin)
+        self.outbox = Outbox(settings, self.intake.finished, self._refuse)
+        self._threads = [
+            threading.Thread(target=self._guard, args=(run,)) for run in (self.intake.run, self.outbox.run)
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.drained = self.intake.drain(self._drain_s)
+        self.stored = self.outbox.close(5.0)
+        self._workers.shutdown()
+        for thread in self._threads:
+            thread.join(20.0)
+            assert not thread.is_alive()
+        if self.errors and error is None:
+            raise self.errors[0]
+
+    def _begin(self, job: Job) -> None:
+        self.begun.append(job)
+        self._workers.submit(self._guard, lambda: self._do(job))
+
+    def _do(self, job: Job) -> None:
+        try:
+            self.work(job)
+            if not job.cancelled.is_set():
+                self.outbox.put(job.claim, [result(self.settings, job)], done=True)
+        except PermanentError as error:
+            dead = Record(self.settings.dead_letter_topic, job.key, error.reason.encode(), [], "test")
+            self.outbox.put(job.claim, [dead], done=True)
+
+    def _refuse(self, claim: Claim, error: PermanentError) -> None:
+        self.refused.append(error)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Abandoned:
+            return
+        except BaseException as error:
+            self.errors.append(error)
