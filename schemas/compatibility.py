@@ -42,9 +42,7 @@ def _follow_references(schema: JsonSchema, root: JsonSchema) -> JsonSchema:
     if "items" in schema:
         followed["items"] = _follow_references(schema["items"], root)
     if "properties" in schema:
-        followed["properties"] = {
-            name: _follow_references(field, root) for name, field in schema["properties"].items()
-        }
+        followed["properties"] = {name: _follow_references(field, root) for name, field in schema["properties"].items()}
     return followed
 
 

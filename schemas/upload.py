@@ -24,9 +24,7 @@ def _check_language_code(value: str) -> str:
 
 
 def _printable(max_length: int) -> Any:
-    return Field(
-        min_length=1, max_length=max_length, json_schema_extra={"not": {"pattern": _CONTROL_CHARACTERS}}
-    )
+    return Field(min_length=1, max_length=max_length, json_schema_extra={"not": {"pattern": _CONTROL_CHARACTERS}})
 
 
 def _null_is_empty(value: object) -> object:
@@ -58,9 +56,7 @@ class Caption(BaseModel):
         return self
 
 
-Hashtags = Annotated[
-    tuple[str, ...], BeforeValidator(_null_is_empty, json_schema_input_type=tuple[str, ...] | None)
-]
+Hashtags = Annotated[tuple[str, ...], BeforeValidator(_null_is_empty, json_schema_input_type=tuple[str, ...] | None)]
 Captions = Annotated[
     tuple[Caption, ...], BeforeValidator(_null_is_empty, json_schema_input_type=tuple[Caption, ...] | None)
 ]

@@ -46,9 +46,7 @@ DSA = {
 
 
 def rows(name: str) -> list[Any]:
-    found: list[Any] = json.loads(resources.files(labels).joinpath(name).read_text(encoding="utf-8"))[
-        "labels"
-    ]
+    found: list[Any] = json.loads(resources.files(labels).joinpath(name).read_text(encoding="utf-8"))["labels"]
     return found
 
 

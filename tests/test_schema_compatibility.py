@@ -27,15 +27,11 @@ def make_a_field_optional(schema: JsonSchema) -> None:
 
 
 def make_a_field_nullable(schema: JsonSchema) -> None:
-    schema["$defs"]["Video"]["properties"]["uri"] = {
-        "anyOf": [{"type": "string", "minLength": 1}, {"type": "null"}]
-    }
+    schema["$defs"]["Video"]["properties"]["uri"] = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "null"}]}
 
 
 def make_an_object_nullable(schema: JsonSchema) -> None:
-    schema["$defs"]["VideoTags"]["properties"]["status"] = {
-        "anyOf": [{"$ref": "#/$defs/Status"}, {"type": "null"}]
-    }
+    schema["$defs"]["VideoTags"]["properties"]["status"] = {"anyOf": [{"$ref": "#/$defs/Status"}, {"type": "null"}]}
 
 
 def change_a_type(schema: JsonSchema) -> None:
@@ -183,9 +179,7 @@ def forget_a_field(schema: JsonSchema) -> None:
         ),
     ],
 )
-def test_a_change_that_breaks_a_producer_is_found(
-    change: Callable[[JsonSchema], None], reasons: list[str]
-) -> None:
+def test_a_change_that_breaks_a_producer_is_found(change: Callable[[JsonSchema], None], reasons: list[str]) -> None:
     old = build(UPLOADED)
     new = copy.deepcopy(old)
     change(new)

@@ -35,9 +35,7 @@ def test_caption_windows_lie_end_to_end_and_lose_no_cue(parts: list[tuple[float,
 
 def test_the_first_caption_window_is_short_so_that_tags_come_early() -> None:
     cues = [Segment(float(second), second + 1.0, "and so on") for second in range(100)]
-    lengths = [
-        w.end_s - w.start_s for w in caption_windows(cues, "captions.embedded", None, WindowSettings())
-    ]
+    lengths = [w.end_s - w.start_s for w in caption_windows(cues, "captions.embedded", None, WindowSettings())]
     assert lengths[:3] == [10, 20, 28]
 
 

@@ -1,0 +1,118 @@
+"""The command line."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from consumer import commands
+from consumer.errors import SettingsError, TagstreamError
+from consumer.settings import load_settings
+
+_EPILOG = """exit codes: 0 success, 1 the work failed, 2 wrong usage or settings.
+Settings come from a TOML file (--config) and from TAGSTREAM_… variables; `tagstream settings` lists them all."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for chatty in ("httpx", "httpcore", "faster_whisper"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        code: int = options.run(options, load_settings(os.environ, options.config))
+        return code
+    except SettingsError as error:
+        print(f"tagstream: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except TagstreamError as error:
+        print(f"tagstream: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tagstream",
+        description="Tags videos while it reads them: upload events in, growing tag events out, over Kafka.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings file; variables win over it")
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = _command(subcommands, "run", commands.run, "consume uploads from Kafka until SIGTERM")
+    run.description = (
+        "Consumes video-uploaded events, publishes tags, serves /metrics, /livez and /readyz. SIGTERM drains: takes no "
+        "more, finishes or gives back what is in flight, commits, leaves the group, exits 0. A second one exits at once."
+    )
+    tag = _command(subcommands, "tag", commands.tag, "tag local files or URLs, without Kafka")
+    tag.add_argument("media", nargs="+", help="files or http(s) URLs")
+    tag.add_argument(
+        "--json", action="store_true", help="print each event on one line: partial ones, then the final one"
+    )
+    tag.add_argument("--title", help="what the uploader called it; read as text, never as an instruction")
+
+    publish = _command(subcommands, "publish", commands.publish, "send a video-uploaded event for each file or URL")
+    publish.add_argument("media", nargs="+", help="files or URLs, as the consumers can reach them")
+    publish.add_argument("--title", help="title of the uploads")
+
+    watch = _command(subcommands, "watch", commands.watch, "show a live table of a tags topic")
+    watch.add_argument("--from-beginning", action="store_true", help="start with what is there already")
+    watch.add_argument("--json", action="store_true", help="print each event on one line instead")
+
+    topics = subcommands.add_parser("topics", help="make the topics").add_subparsers(required=True, metavar="COMMAND")
+    create = _command(
+        topics,
+        "create",
+        commands.create_topics,
+        "create the topics that are missing, with the right settings",
+    )
+    create.add_argument(
+        "--partitions", type=int, default=12, help="of the input, and so the most consumers at work (12)"
+    )
+    create.add_argument("--replication", type=int, default=1, help="copies of each partition; 3 in production (1)")
+
+    train = _command(subcommands, "train", commands.train, "train heads for the language model from examples")
+    train.add_argument("data", nargs="*", type=Path, help="JSONL files of examples; none: the shipped ones")
+    train.add_argument("--out", type=Path, required=True, help="folder for the heads; use them as llm.heads")
+
+    evaluate = _command(
+        subcommands, "evaluate", commands.evaluate, "score the heads on examples they were not trained on"
+    )
+    evaluate.add_argument("data", nargs="+", type=Path, help="JSONL files of examples")
+
+    _command(subcommands, "settings", commands.settings, "print every setting, its value, and where that came from")
+    _command(
+        subcommands,
+        "models",
+        commands.models,
+        "load and convert the models now, so that the next start is fast",
+    )
+
+    demo = _command(subcommands, "demo", commands.demo, "the whole way on an embedded broker: publish, tag, watch")
+    demo.add_argument("media", nargs="+", help="videos to publish")
+    return parser
+
+
+def _command(
+    subcommands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, run: object, help: str
+) -> argparse.ArgumentParser:
+    parser = subcommands.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""What each command does. Heavy libraries are imported by the commands that need them, so that `--help` is quick."""
+
+import argparse
+import logging
+import shlex
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from consumer.display import TagsDisplay, out
+from consumer.errors import SettingsError, UploadError
+from consumer.settings import Loaded, described, environment_name
+from schemas import TagsEvent, UploadedEvent, VideoUploaded
+
+log = logging.getLogger(__name__)
+
+
+def run(options: argparse.Namespace, loaded: Loaded) -> int:
+    from consumer.app import run_process
+
+    for name, value, origin, _ in described(loaded):
+        if origin != "default":
+            log.info("setting %s = %s (%s)", name, value, origin)
+    return run_process(loaded.settings)
+
+
+def tag(options: argparse.Namespace, loaded: Loaded) -> int:
+    from consumer.app import stop_signals
+    from consumer.tagging import tag_video
+    from consumer.tools import open_tools
+
+    failed = 0
+    with stop_signals(), open_tools(loaded.settings) as tools, TagsDisplay() as display:
+        for media in options.media:
+            upload = VideoUploaded(video_id=media[-512:], uri=media, title=options.title)
+            try:
+                for revision in tag_video(upload, tools, lambda: False):
+                    if options.json:
+                        out(revision.tags.model_dump_json())
+                    else:
+                        display.show(revision.tags)
+            except UploadError as error:
+                failed += 1
+                log.error("%s: %s: %s", media, error.reason, error)
+    return 1 if failed else 0
+
+
+def publish(options: argparse.Namespace, loaded: Loaded) -> int:
+    from consumer.kafka.admin import publish
+
+    sent = publish(loaded.settings.kafka, [upload_event(media, options.title) for media in options.media])
+    log.info("published %d uploads to %s", sent, loaded.settings.kafka.uploads_topic)
+    return 0
+
+
+def upload_event(media: str, title: str | None = None) -> UploadedEvent:
+    """The event for a file or URL; the video is called like the file. Raises SettingsError for what is neither."""
+    local = not urlsplit(media).scheme
+    if local and not Path(media).is_file():
+        raise SettingsError(f"no such file: {media}")
+    uri = str(Path(media).resolve()) if local else media
+    name = Path(urlsplit(media).path).stem or media
+    data = VideoUploaded(video_id=name, uri=uri, title=title)
+    return UploadedEvent.wrap(data, id=str(uuid.uuid4()), source="/tagstream/publish", time=datetime.now(UTC))
+
+
+def watch(options: argparse.Namespace, loaded: Loaded) -> int:
+    from consumer.kafka.admin import watch
+
+    kafka = loaded.settings.kafka
+    with TagsDisplay() as display:
+        for value in watch(kafka, kafka.tags_topic, from_beginning=options.from_beginning):
+            if value is not None and options.json:
+                out(value.decode())
+            elif value is not None:
+                display.show(TagsEvent.model_validate_json(value))
+    return 0
+
+
+def create_topics(options: argparse.Namespace, loaded: Loaded) -> int:
+    from consumer.kafka.admin import create_topics
+
+    for name, outcome in create_topics(loaded.settings.kafka, options.partitions, options.replication).items():
+        out(f"{name}: {outcome}")
+    return 0
+
+
+def train(options: argparse.Namespace, loaded: Loaded) -> int:
+    from consumer.llm.loading import load_llm
+    from consumer.llm.reader import Reader
+    from consumer.training.examples import read_examples, shipped_examples
+    from consumer.training.shipped import logged_progress
+    from consumer.training.train import train
+
+    examples = read_examples(options.data) if options.data else shipped_examples()
+    command = shlex.join(["tagstream", "train", *map(str, options.data), "--out", str(options.out)])
+    if loaded.settings.llm.model != type(loaded.settings.llm)().model:
+        command = f"{environment_name('llm.model')}={loaded.settings.llm.model} {command}"
+    heads = train(examples, Reader(load_llm(loaded.settings)), command, logged_progress)
+    heads.save(options.out)
+    show_scores(heads.card["scores"])
+    return 0
+
+
+def evaluate(options: argparse.Namespace, loaded: Loaded) -> int:
+    from consumer.llm.loading import load_llm
+    from consumer.llm.reader import Reader
+    from consumer.training.evaluate import evaluate
+    from consumer.training.examples import read_examples
+    from consumer.training.shipped import heads_for, logged_progress
+
+    examples = read_examples(options.data)
+    reader = Reader(load_llm(loaded.settings))
+    show_scores(evaluate(examples, reader, heads_for(reader, loaded.settings), logged_progress))
+    return 0
+
+
+def show_scores(scores: dict[str, dict[str, object]]) -> None:
+    for aspect, of_aspect in scores.items():
+        for name, value in of_aspect.items():
+            out(f"{aspect:10} {name:40} {value}")
+
+
+def settings(options: argparse.Namespace, loaded: Loaded) -> int:
+    for name, value, origin, description in described(loaded):
+        out(f"{name} = {value}\n    {environment_name(name)}, {origin}. {description}")
+    return 0
+
+
+def models(options: argparse.Namespace, loaded: Loaded) -> int:
+    from consumer.tools import open_tools
+
+    with open_tools(loaded.settings) as tools:
+        provenance = tools.makers.provenance
+        out(f"speech {provenance.speech_model}\nllm {provenance.llm_model}\nheads {provenance.heads}")
+    return 0
+
+
+def demo(options: argparse.Namespace, loaded: Loaded) -> int:
+    from consumer.demo import run_demo
+
+    events = [upload_event(media) for media in options.media]
+    if len({event.data.video_id for event in events}) < len(events):
+        raise SettingsError("two of these videos have the same name; the demo tells them apart by name")
+    return run_demo(loaded.settings, events)
