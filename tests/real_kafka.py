@@ -11,9 +11,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -147,23 +148,26 @@ class Topics:
 
     def committed(self) -> dict[int, int]:
         """The group's committed offset of each partition that has one."""
-        config = {
-            "bootstrap.servers": self.settings.bootstrap_servers,
-            "group.id": self.settings.group_id,
-        }
-        topic = self.settings.uploads_topic
-        with closing(Consumer(config)) as consumer:
-            partitions = _known_partitions(consumer, topic)
-            asked = [TopicPartition(topic, partition) for partition in partitions]
-            return {p.partition: p.offset for p in consumer.committed(asked, timeout=10) if p.offset >= 0}
+        with closing(self._group_reader()) as reader:
+            return self._committed(reader)
 
     def commits_reach(self, total: int, within_s: float = 20.0) -> bool:
         """Waits until the committed offsets of all partitions add up to `total`."""
         until_s = time.monotonic() + within_s
-        while sum(self.committed().values()) < total:
-            if time.monotonic() > until_s:
-                return False
+        with closing(self._group_reader()) as reader:
+            while sum(self._committed(reader).values()) < total:
+                if time.monotonic() > until_s:
+                    return False
+                threading.Event().wait(0.05)
         return True
+
+    def _group_reader(self) -> Consumer:
+        return Consumer({"bootstrap.servers": self.settings.bootstrap_servers, "group.id": self.settings.group_id})
+
+    def _committed(self, reader: Consumer) -> dict[int, int]:
+        topic = self.settings.uploads_topic
+        asked = [TopicPartition(topic, partition) for partition in _known_partitions(reader, topic)]
+        return {p.partition: p.offset for p in reader.committed(asked, timeout=10) if p.offset >= 0}
 
 
 def kafka_settings(bootstrap: str, **changes: object) -> KafkaSettings:
@@ -228,7 +232,10 @@ def fresh_topics(bootstrap: str, settings: KafkaSettings | None = None, **change
     return Topics(settings)
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any) -> Generator[None, None, None]:
+    """After pytest's own summary, so that it stands in the last lines."""
+    yield
     for why in sorted(_why_skipped):
         terminalreporter.write_line(f"NOT TESTED with a real Kafka: {why}", yellow=True)
 

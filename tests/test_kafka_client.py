@@ -1,9 +1,9 @@
 import logging
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 
-from consumer.errors import SettingsError
+from consumer.errors import SettingsError, TagstreamError
 from consumer.kafka.client import Troubles, client_config, consumer_config, plain_reason
 from consumer.kafka.intake import Intake
 from consumer.settings import KafkaSettings
@@ -92,7 +92,7 @@ def test_a_refused_password_is_said_once(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_a_fatal_error_is_raised() -> None:
-    with pytest.raises(KafkaException):
+    with pytest.raises(TagstreamError, match="broken for good: fenced"):
         Troubles("k:9092").client_failed(KafkaError(KafkaError._FENCED, "fenced", fatal=True))
 
 

@@ -3,11 +3,11 @@ import random
 import threading
 
 import pytest
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 from prometheus_client import REGISTRY
 
 from consumer import metrics
+from consumer.errors import TagstreamError
 from consumer.kafka.admin import create_topics
 from consumer.kafka.records import Job
 from consumer.kafka.uploads import parse
@@ -133,6 +133,7 @@ def test_what_is_finished_is_committed_when_partitions_are_handed_on(real_kafka:
         assert topics.committed() == {0: 1}
         with House(topics.settings) as second:
             assert topics.commits_reach(21)
+        assert eventually(lambda: sample("tagstream_partitions_assigned", {}) == 4)
     assert second.begun == []
 
 
@@ -197,7 +198,7 @@ def test_a_consumer_that_is_fenced_ends_loudly(topics: Topics) -> None:
             assert eventually(lambda: bool(first.errors))
         (error,) = first.errors
         first.errors.clear()
-    assert isinstance(error, KafkaException)
+    assert isinstance(error, TagstreamError)
     assert "fenced" in str(error)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 
 from consumer import metrics
-from consumer.errors import SettingsError
+from consumer.errors import SettingsError, TagstreamError
 from consumer.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def count_error(error: KafkaError) -> None:
     """For librdkafka's `error_cb`: a fatal error is raised, and comes out of the client's `poll`."""
     metrics.kafka_errors.labels(code=error.name()).inc()
     if error.fatal() or error.code() == KafkaError._FATAL:
-        raise KafkaException(error)
+        raise TagstreamError(f"the Kafka client is broken for good: {error.str()}")
 
 
 class Troubles:

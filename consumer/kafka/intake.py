@@ -69,7 +69,7 @@ class Intake:
         self._consumer = open_client(Consumer, consumer_config(settings) | callbacks)
 
     def run(self) -> None:
-        """Polls until drained. Raises KafkaException when the client is broken for good (fenced)."""
+        """Polls until drained. Raises TagstreamError when the client is broken for good (fenced)."""
         try:
             self._consumer.subscribe(
                 [self._settings.uploads_topic],
@@ -92,8 +92,8 @@ class Intake:
     def drain(self, deadline_s: float) -> bool:
         """Takes no more, waits so long for the jobs at work, gives back the others, commits and leaves.
 
-        From another thread than `run`. False if `run` has not ended; a broker that does not answer may cost
-        `_LAST_COMMIT_S` and `_LEAVE_S` beyond the deadline.
+        From another thread than `run`. False if `run` has not ended. A broker that does not answer may cost
+        `_LAST_COMMIT_S` and `_LEAVE_S` beyond the deadline; leaving in the midst of a rebalance, `REQUEST_S`.
         """
         self._drain_until_s = time.monotonic() + deadline_s
         return self._ended.wait(deadline_s + _LAST_COMMIT_S + _LEAVE_S)

@@ -77,7 +77,7 @@ class Outbox:
         self._producer = open_client(Producer, producer_config(settings))
 
     def run(self) -> None:
-        """Serves deliveries until closed. Raises TagstreamError or KafkaException when it cannot store."""
+        """Serves deliveries until closed. Raises TagstreamError when it cannot store."""
         try:
             while not self._is_over():
                 self._producer.poll(_POLL_S)

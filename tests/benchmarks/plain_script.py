@@ -1,5 +1,6 @@
 """The script that somebody without Tagstream would write, with the same models: one file after the other,
-faster-whisper's `transcribe` as it comes, then one `generate` of the language model."""
+faster-whisper's `transcribe` as it comes, then one `generate` of the language model in the precision that
+transformers chooses by itself (that of the file: bf16 for the default model)."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ class PlainScript:
         self._whisper = WhisperModel(str(speech or settings.speech.model), "cpu", compute_type="int8")
         folder = load_llm(settings).tokenizer.name_or_path
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self._llm: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+        self._llm: Any = AutoModelForCausalLM.from_pretrained(folder)
 
     def tag(self, path: Path) -> str:
         """The model's word for the topic."""

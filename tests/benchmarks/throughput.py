@@ -53,7 +53,8 @@ def tag_together(tools: Tools, paths: Sequence[Path]) -> list[float]:
 
     def first_tag_s(number: int, path: Path) -> float:
         upload = VideoUploaded(video_id=f"{path.stem}-{number}", uri=str(path))
-        return next(iter([time.monotonic() - started_s for _ in tag_video(upload, tools, lambda: False)]))
+        first, *_ = [time.monotonic() - started_s for _ in tag_video(upload, tools, lambda: False)]
+        return first
 
     with ThreadPoolExecutor(len(paths)) as pool:
         return list(pool.map(first_tag_s, range(len(paths)), paths))
@@ -75,7 +76,7 @@ def compare(ours: TagAll, plain: TagAll, paths: Sequence[Path]) -> tuple[Turn, T
     num_turns = max(1, min(_MAX_TURNS, _VIDEOS_OF_ALL_TURNS // len(paths)))
     turns = [(_timed(ours, paths), _timed(plain, paths)) for _ in range(num_turns)]
     our_turns, plain_turns = zip(*turns, strict=True)
-    return _median(our_turns), _median(plain_turns)
+    return median_turn(our_turns), median_turn(plain_turns)
 
 
 def _timed(tag_all: TagAll, paths: Sequence[Path]) -> Turn:
@@ -89,7 +90,8 @@ def _stage_s(stage: str) -> float:
     return REGISTRY.get_sample_value("tagstream_stage_seconds_sum", {"stage": stage}) or 0.0
 
 
-def _median(turns: Sequence[Turn]) -> Turn:
+def median_turn(turns: Sequence[Turn]) -> Turn:
+    """By length; the longer one of two."""
     return sorted(turns, key=lambda turn: turn.wall_s)[len(turns) // 2]
 
 
