@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from consumer.errors import PermanentError
+from consumer.errors import Abandoned, PermanentError, TagstreamError
 from consumer.health import HealthServer
 from consumer.kafka.intake import Intake
 from consumer.kafka.offsets import Claim
@@ -39,7 +39,7 @@ class App:
 
     def run(self) -> None:
         """Consumes until `stop`, then drains: takes no more, finishes or gives back what is in flight, commits and
-        leaves the group. Raises what made it impossible to go on, without committing."""
+        leaves the group. Raises what made it impossible to go on; only what is stored is committed then."""
         outbox = self._start("outbox", self._outbox.run)
         intake = self._start("intake", self.intake.run)
         self._stopping.wait()
@@ -70,7 +70,9 @@ class App:
 
     def _refused(self, claim: Claim, error: PermanentError) -> None:
         """Kafka would not take one of the upload's records, and its worker has gone: another one buries it."""
-        job = self._jobs[claim]
+        job = self._jobs.pop(claim, None)
+        if job is None:  # that was the dead letter itself: stopping is better than losing it
+            raise TagstreamError(f"Kafka refuses a dead letter: {error}")
         self._start(f"refused-{claim.partition}-{claim.offset}", lambda: self._worker.bury(job, error))
 
     def _start(self, name: str, body: Callable[[], None]) -> threading.Thread:
@@ -79,6 +81,8 @@ class App:
         def guarded() -> None:
             try:
                 body()
+            except Abandoned:
+                log.info("%s: given back", name)
             except BaseException as error:
                 self.failure = self.failure or error
                 self.stop()

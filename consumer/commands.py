@@ -26,12 +26,11 @@ def run(options: argparse.Namespace, loaded: Loaded) -> int:
 
 
 def tag(options: argparse.Namespace, loaded: Loaded) -> int:
-    from consumer.app import stop_signals
     from consumer.tagging import tag_video
     from consumer.tools import open_tools
 
     failed = 0
-    with stop_signals(), open_tools(loaded.settings) as tools, TagsDisplay() as display:
+    with open_tools(loaded.settings) as tools, TagsDisplay() as display:
         for media in options.media:
             upload = VideoUploaded(video_id=media[-512:], uri=media, title=options.title)
             try:

@@ -37,26 +37,35 @@ class Worker:
     def work(self, job: Job) -> bool:
         """Tags the record's uploads one after the other; only then is the record done. False if it was given back."""
         try:
-            uploads = parse(job.value, job.headers, self._settings.max_upload_event_bytes)
-        except UploadError as error:
-            metrics.uploads_received.labels("unreadable").inc()
-            self._bury(job, None, error)
-            uploads = []
-        for upload in uploads:
-            try:
-                self._tag(job, upload)
-            except UploadError as error:
-                self._bury(job, upload, error)
-            except Abandoned:
-                metrics.uploads_finished.labels("abandoned").inc()
-                return False
-        self._outbox.put(job.claim, [], done=True)
+            for upload in self._uploads(job):
+                try:
+                    self._tag(job, upload)
+                except UploadError as error:
+                    self._bury(job, upload, error)
+            self._finish(job)
+        except Abandoned:
+            metrics.uploads_finished.labels("abandoned").inc()
+            return False
         return True
 
     def bury(self, job: Job, error: UploadError) -> None:
         """The record ends as a dead letter."""
         self._bury(job, None, error)
         self._outbox.put(job.claim, [], done=True)
+
+    def _uploads(self, job: Job) -> list[VideoUploaded]:
+        try:
+            return parse(job.value, job.headers, self._settings.max_upload_event_bytes)
+        except UploadError as error:
+            metrics.uploads_received.labels("unreadable").inc()
+            self._bury(job, None, error)
+            return []
+
+    def _finish(self, job: Job) -> None:
+        try:
+            self._outbox.put(job.claim, [], done=True)
+        except PermanentError as refusal:  # Kafka would not take the last result
+            self.bury(job, refusal)
 
     def _tag(self, job: Job, upload: VideoUploaded) -> None:
         started_s = time.monotonic()
@@ -86,7 +95,10 @@ class Worker:
         event = _dead_letter(job, upload, error)
         record = _record(self._settings.dead_letter_topic, event)
         record = replace(record, key=job.key, headers=[*record.headers, *_dlq_headers(job, event)])
-        self._outbox.put(job.claim, [record], done=False)
+        try:
+            self._outbox.put(job.claim, [record], done=False)
+        except PermanentError:  # of a result put before, which Kafka would not take: buried with the rest
+            self._outbox.put(job.claim, [record], done=False)
         metrics.dead_letters.labels(error.stage, error.reason).inc()
         metrics.uploads_finished.labels("dead_lettered").inc()
 

@@ -51,6 +51,8 @@ def load_llm(settings: Settings) -> Llm:
     fingerprint = None if path is None else _fingerprint(path)
     if path is not None and path.is_file():
         path = _converted(path, settings.cache_path / "llm" / f"{path.stem}-{fingerprint}-{_CONVERSION}")
+    if device.type == "cpu":
+        _use_quick_matmul()
     source = str(path or reference)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -59,6 +61,15 @@ def load_llm(settings: Settings) -> Llm:
         raise SettingsError(f"model {reference!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     name = reference.removeprefix("pkg://").removesuffix(".gguf").rstrip("/").rsplit("/", 1)[-1]
     return Llm(model.model.to(device).eval(), tokenizer, device, name, fingerprint or str(model.config._commit_hash))
+
+
+def _use_quick_matmul() -> None:
+    """Lets torch multiply fp32 matrices by oneDNN, which on some CPUs (AMD's) is twice as quick as MKL.
+
+    What it takes is permission to round to bf16; without AMX oneDNN does not: states agree to 2e-6 (measured).
+    """
+    if not torch.cpu._is_amx_tile_supported():
+        torch.set_float32_matmul_precision("medium")
 
 
 def _dtype(wanted: str, device: torch.device) -> torch.dtype:
