@@ -56,6 +56,9 @@ class App:
     def stop(self) -> None:
         self._stopping.set()
 
+    def is_ready(self) -> bool:
+        return self.intake.assigned_once and not self._stopping.is_set()
+
     def _begin(self, job: Job) -> None:
         self._jobs[job.claim] = job
         self._start(f"upload-{job.claim.partition}-{job.claim.offset}", lambda: self._work(job))
@@ -99,7 +102,7 @@ def run_process(settings: Settings) -> int:
     health = HealthServer(
         settings.http,
         alive=lambda: all(app.intake.alive() for app in ready),
-        ready=lambda: any(app.intake.assigned_once for app in ready),
+        ready=lambda: any(app.is_ready() for app in ready),
     )
     log.info("metrics and health on port %d", health.port)
     with stop_signals() as stopped, open_tools(settings) as tools:

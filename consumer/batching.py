@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from consumer import metrics
-from consumer.errors import TagstreamError, TransientError
+from consumer.errors import Abandoned, TagstreamError, TransientError
 
 Item = TypeVar("Item", contravariant=True)
 Result = TypeVar("Result", covariant=True)
+
+
+_SICK_AFTER_VIDEOS = 3
 
 
 class Prepared(Protocol):
@@ -64,13 +67,13 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Positions in the queue, shortest item first, and why the batch leaves: full, budget, waited, idle, flush."""
+    """Positions in the queue, shortest item first, and why the batch leaves: full, budget, waited, idle."""
 
     positions: tuple[int, ...]
     trigger: str
 
 
-def choose(queue: Sequence[Waiting], limits: Limits, now_s: float, *, closing: bool = False) -> Choice | None:
+def choose(queue: Sequence[Waiting], limits: Limits, now_s: float) -> Choice | None:
     """The batch that a free device should take now, or None if it pays to wait for more. Pure."""
     if not queue:
         return None
@@ -89,9 +92,7 @@ def choose(queue: Sequence[Waiting], limits: Limits, now_s: float, *, closing: b
     batch, trigger = _filled([(at, queue[at].cost) for at in near], limits)
     if trigger is None:
         waited_s = now_s - min(item.arrived_s for item in queue)
-        if closing:
-            trigger = "flush"
-        elif 2 * len(batch) >= limits.max_items:
+        if 2 * len(batch) >= limits.max_items:
             trigger = "idle"
         elif waited_s >= limits.max_wait_s:
             trigger = "waited"
@@ -147,7 +148,8 @@ class Batcher(Generic[Item, Ready, Raw, Result]):
         self._device = device
         self._queue: list[_Entry[Item, Ready, Result]] = []
         self._changed = threading.Condition()
-        self._closing = False
+        self._ended: BaseException | None = None
+        self._failed: set[str] = set()  # videos since the last success
         self._thread = threading.Thread(target=self._run, name=f"batch-{stage}", daemon=True)
         self._thread.start()
 
@@ -157,41 +159,49 @@ class Batcher(Generic[Item, Ready, Raw, Result]):
         waiting = Waiting(time.monotonic(), video, first, ready.cost, ready.bucket)
         future: Future[Result] = Future()
         with self._changed:
-            if self._closing:
-                raise RuntimeError(f"the {self._stage} batcher is closed")
+            if self._ended is not None:
+                raise self._ended
             self._queue.append(_Entry(item, ready, waiting, future))
             self._changed.notify()
         return future
 
     def close(self) -> None:
-        """Answers what is queued, then ends the thread."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
+        """Gives back what is queued, waits for the batch that runs, and ends the thread."""
+        self._end(Abandoned(f"the {self._stage} batcher is closed"))
         self._thread.join()
 
-    def _run(self) -> None:
-        while (taken := self._take()) is not None:
-            batch, trigger = taken
-            running = [entry for entry in batch if entry.future.set_running_or_notify_cancel()]
-            if running:
-                metrics.batch_items.labels(self._stage, trigger).observe(len(running))
-                self._answer(running)
-
-    def _take(self) -> tuple[list[_Entry[Item, Ready, Result]], str] | None:
+    def _end(self, error: BaseException) -> None:
         with self._changed:
-            while True:
-                now_s = time.monotonic()
-                waiting = [entry.waiting for entry in self._queue]
-                choice = choose(waiting, self._limits, now_s, closing=self._closing)
-                if choice is not None:
-                    batch = [self._queue[at] for at in choice.positions]
-                    for at in sorted(choice.positions, reverse=True):
-                        del self._queue[at]
-                    return batch, choice.trigger
-                if self._closing:
-                    return None
-                self._changed.wait(self._limits.max_wait_s if waiting else None)
+            self._ended = self._ended or error
+            given_back, self._queue = self._queue, []
+            self._changed.notify()
+        for entry in given_back:
+            if entry.future.set_running_or_notify_cancel():
+                entry.future.set_exception(error)
+
+    def _run(self) -> None:
+        try:
+            while batch := self._take():
+                self._answer(batch)
+        except BaseException as error:  # nobody may wait for ever for a thread that has died
+            self._end(error)
+            raise
+
+    def _take(self) -> list[_Entry[Item, Ready, Result]]:
+        """The next batch; empty once ended."""
+        with self._changed:
+            while self._ended is None:
+                choice = choose([entry.waiting for entry in self._queue], self._limits, time.monotonic())
+                if choice is None:
+                    self._changed.wait(self._limits.max_wait_s if self._queue else None)
+                    continue
+                batch = [self._queue[at] for at in choice.positions]
+                self._queue = [entry for at, entry in enumerate(self._queue) if at not in choice.positions]
+                running = [entry for entry in batch if entry.future.set_running_or_notify_cancel()]
+                if running:
+                    metrics.batch_items.labels(self._stage, choice.trigger).observe(len(running))
+                    return running
+        return []
 
     def _answer(self, batch: list[_Entry[Item, Ready, Result]]) -> None:
         started_s = time.monotonic()
@@ -204,13 +214,22 @@ class Batcher(Generic[Item, Ready, Raw, Result]):
                 raise RuntimeError(f"the {self._stage} model gave {len(raws)} results for {len(batch)} items")
         except Exception as error:  # whatever a model raises, it is the fault of one of these items
             if len(batch) == 1:
-                batch[0].future.set_exception(self._as_upload_error(error))
+                self._fail(batch[0], error)
             else:  # one failing item fails alone: the others are run again without it
                 for entry in batch:
                     self._answer([entry])
             return
+        self._failed.clear()
         for entry, raw in zip(batch, raws, strict=True):
             self._finish(entry, raw)
+
+    def _fail(self, entry: _Entry[Item, Ready, Result], error: Exception) -> None:
+        """An item's own fault, unless item after item fails: then it is the device's, and no upload may pay for it."""
+        self._failed.add(entry.waiting.video)
+        if len(self._failed) >= _SICK_AFTER_VIDEOS:
+            entry.future.set_exception(RuntimeError(f"the {self._stage} model fails for every video: {error}"))
+        else:
+            entry.future.set_exception(self._as_upload_error(error))
 
     def _finish(self, entry: _Entry[Item, Ready, Result], raw: Raw) -> None:
         try:

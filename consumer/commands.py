@@ -1,17 +1,23 @@
 """What each command does. Heavy libraries are imported by the commands that need them, so that `--help` is quick."""
 
 import argparse
+import hashlib
 import logging
 import shlex
 import uuid
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from consumer.display import TagsDisplay, out
 from consumer.errors import SettingsError, UploadError
 from consumer.settings import Loaded, described, environment_name
-from schemas import TagsEvent, UploadedEvent, VideoUploaded
+from schemas import TagsEvent, UploadedEvent, VideoUploaded, explain
 
 log = logging.getLogger(__name__)
 
@@ -30,38 +36,59 @@ def tag(options: argparse.Namespace, loaded: Loaded) -> int:
     from consumer.tools import open_tools
 
     failed = 0
+    uploads = [upload_event(media, options.title, media).data for media in options.media]
     with open_tools(loaded.settings) as tools, TagsDisplay() as display:
-        for media in options.media:
-            upload = VideoUploaded(video_id=media[-512:], uri=media, title=options.title)
+        for upload in uploads:
             try:
-                for revision in tag_video(upload, tools, lambda: False):
-                    if options.json:
-                        out(revision.tags.model_dump_json())
-                    else:
-                        display.show(revision.tags)
+                with closing(tag_video(upload, tools, lambda: False)) as revisions:
+                    for revision in revisions:
+                        if options.json:
+                            out(revision.tags.model_dump_json())
+                        else:
+                            display.show(revision.tags)
             except UploadError as error:
                 failed += 1
-                log.error("%s: %s: %s", media, error.reason, error)
+                log.error("%s: %s: %s", upload.video_id, error.reason, error)
     return 1 if failed else 0
 
 
 def publish(options: argparse.Namespace, loaded: Loaded) -> int:
     from consumer.kafka.admin import publish
 
-    sent = publish(loaded.settings.kafka, [upload_event(media, options.title) for media in options.media])
+    sent = publish(loaded.settings.kafka, uploads_of(options.media, options.title))
     log.info("published %d uploads to %s", sent, loaded.settings.kafka.uploads_topic)
     return 0
 
 
-def upload_event(media: str, title: str | None = None) -> UploadedEvent:
-    """The event for a file or URL; the video is called like the file. Raises SettingsError for what is neither."""
-    local = not urlsplit(media).scheme
-    if local and not Path(media).is_file():
-        raise SettingsError(f"no such file: {media}")
-    uri = str(Path(media).resolve()) if local else media
-    name = Path(urlsplit(media).path).stem or media
-    data = VideoUploaded(video_id=name, uri=uri, title=title)
+def uploads_of(media: Sequence[str], title: str | None = None) -> list[UploadedEvent]:
+    """An event for each file or URL. Raises SettingsError where a file is missing, or two would have one name."""
+    for path in media:
+        if not urlsplit(path).scheme and not Path(path).is_file():
+            raise SettingsError(f"no such file: {path}")
+    events = [upload_event(path, title, _video_id(path)) for path in media]
+    twice = [video for video, count in Counter(event.data.video_id for event in events).items() if count > 1]
+    if twice:
+        raise SettingsError(f"more than one of these would be the video {twice[0]!r}; publish them one by one")
+    return events
+
+
+def upload_event(media: str, title: str | None, video_id: str) -> UploadedEvent:
+    """Raises SettingsError when the name, address or title cannot be an upload's."""
+    uri = media if urlsplit(media).scheme else str(Path(media).resolve())
+    try:
+        data = VideoUploaded(video_id=video_id, uri=uri, title=title)
+    except ValidationError as error:
+        raise SettingsError(f"{media!r} cannot be published: {explain(error)}") from error
     return UploadedEvent.wrap(data, id=str(uuid.uuid4()), source="/tagstream/publish", time=datetime.now(UTC))
+
+
+def _video_id(media: str) -> str:
+    """The file's name; with a query, which may name the video, a hash of the whole address too."""
+    if not urlsplit(media).scheme:
+        return Path(media).stem
+    parts = urlsplit(media)
+    name = Path(parts.path).stem or parts.netloc
+    return f"{name}-{hashlib.sha256(media.encode()).hexdigest()[:8]}" if parts.query else name
 
 
 def watch(options: argparse.Namespace, loaded: Loaded) -> int:
@@ -71,9 +98,12 @@ def watch(options: argparse.Namespace, loaded: Loaded) -> int:
     with TagsDisplay() as display:
         for value in watch(kafka, kafka.tags_topic, from_beginning=options.from_beginning):
             if value is not None and options.json:
-                out(value.decode())
+                out(value.decode(errors="replace"))
             elif value is not None:
-                display.show(TagsEvent.model_validate_json(value))
+                try:
+                    display.show(TagsEvent.model_validate_json(value))
+                except ValidationError as error:
+                    log.warning("left out what is no tags event: %s", explain(error)[:200])
     return 0
 
 
@@ -139,7 +169,4 @@ def models(options: argparse.Namespace, loaded: Loaded) -> int:
 def demo(options: argparse.Namespace, loaded: Loaded) -> int:
     from consumer.demo import run_demo
 
-    events = [upload_event(media) for media in options.media]
-    if len({event.data.video_id for event in events}) < len(events):
-        raise SettingsError("two of these videos have the same name; the demo tells them apart by name")
-    return run_demo(loaded.settings, events)
+    return run_demo(loaded.settings, uploads_of(options.media))

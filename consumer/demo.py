@@ -3,7 +3,8 @@
 import statistics
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from consumer.app import App
 from consumer.display import TagsDisplay, out
@@ -12,7 +13,7 @@ from consumer.kafka.admin import publish, topic_names, watch
 from consumer.kafka.embedded import EmbeddedBroker
 from consumer.settings import Settings
 from consumer.tools import open_tools
-from schemas import TagsEvent, UploadedEvent, VideoTags
+from schemas import DeadLetter, DeadLetterEvent, TagsEvent, UploadedEvent, VideoTags
 
 _DEADLINE_S = 600.0
 
@@ -25,41 +26,57 @@ def run_demo(settings: Settings, uploads: Sequence[UploadedEvent]) -> int:
             update={"bootstrap_servers": broker.bootstrap_servers, "delivery": "at_least_once", "client": {}}
         )
         app = App(settings.model_copy(update={"kafka": kafka}), tools)
-        thread = threading.Thread(target=app.run, name="app")
+        thread = threading.Thread(target=_run, args=(app,), name="app")
         started_s = time.monotonic()
         thread.start()
         try:
             publish(kafka, uploads)
-            finals = _watch_all(watch(kafka, kafka.tags_topic, from_beginning=True), len(uploads), app)
+            tags = watch(kafka, kafka.tags_topic, from_beginning=True)
+            letters = watch(kafka, kafka.dead_letter_topic, from_beginning=True)
+            finals, failed = _watch_all(tags, letters, len(uploads), app)
         finally:
             app.stop()
             thread.join()
     _summarise(finals, time.monotonic() - started_s)
-    return 0
+    for letter in failed:
+        out(f"{letter.video_id}: {letter.reason}: {letter.message}")
+    return 1 if failed else 0
 
 
-def _watch_all(values: Iterable[bytes | None], num_videos: int, app: App) -> list[VideoTags]:
+def _run(app: App) -> None:
+    with suppress(Exception):  # kept in `app.failure`, and told by whoever watches
+        app.run()
+
+
+def _watch_all(
+    tags: Iterator[bytes | None], letters: Iterator[bytes | None], num_videos: int, app: App
+) -> tuple[list[VideoTags], list[DeadLetter]]:
     finals: dict[str, VideoTags] = {}
+    failed: list[DeadLetter] = []
     deadline_s = time.monotonic() + _DEADLINE_S
     with TagsDisplay() as display:
-        for value in values:
-            if value is not None:
+        while len(finals) + len(failed) < num_videos:
+            if (value := next(tags)) is not None:
                 event = TagsEvent.model_validate_json(value)
                 display.show(event)
                 if event.data.status.stage == "final":
                     finals[event.data.video.id] = event.data
-            if len(finals) == num_videos:
-                break
+            elif (value := next(letters)) is not None:
+                failed.append(DeadLetterEvent.model_validate_json(value).data)
             if app.failure is not None or time.monotonic() > deadline_s:
                 raise TagstreamError(f"{len(finals)} of {num_videos} videos became final: {app.failure or 'too slow'}")
-    return list(finals.values())
+    return list(finals.values()), failed
 
 
 def _summarise(finals: Sequence[VideoTags], took_s: float) -> None:
     media_s = sum(video.status.coverage.media_s for video in finals)
-    first_s = [video.timing.first_tag_s for video in finals if video.timing.first_tag_s is not None]
-    total_s = [video.timing.total_s for video in finals if video.timing.total_s is not None]
     out(
         f"\n{len(finals)} videos, {media_s:.0f} s of media in {took_s:.1f} s: {media_s / took_s:.1f} times real time; "
-        f"first tag after {statistics.median(first_s):.1f} s (median), final after {statistics.median(total_s):.1f} s"
+        f"first tag after {_median(video.timing.first_tag_s for video in finals)} (median), "
+        f"final after {_median(video.timing.total_s for video in finals)}"
     )
+
+
+def _median(values_s: Iterable[float | None]) -> str:
+    known_s = [value_s for value_s in values_s if value_s is not None]
+    return f"{statistics.median(known_s):.1f} s" if known_s else "no time"

@@ -19,6 +19,7 @@ def out(line: str) -> None:
     sys.stdout.flush()
 
 
+_SHOWN_VIDEOS = 30
 _BAND_STYLES = {"clear": "green", "review": "yellow", "act": "bold red"}
 
 
@@ -42,7 +43,10 @@ class TagsDisplay:
             self._live.stop()
 
     def show(self, event: TagsEvent) -> None:
+        self._latest.pop(event.data.video.id, None)
         self._latest[event.data.video.id] = event.data
+        if len(self._latest) > _SHOWN_VIDEOS:
+            del self._latest[next(iter(self._latest))]
         if self._live is not None:
             self._live.update(_table(self._latest.values()), refresh=True)
         else:

@@ -27,7 +27,8 @@ class UploadError(TagstreamError):
     """
 
     def __init__(self, reason: str, message: str, *, stage: str) -> None:
-        super().__init__(message)
+        # Messages quote what strangers wrote, and end in logs and on terminals.
+        super().__init__("".join(character if character.isprintable() else "?" for character in message) or reason)
         self.reason = reason
         self.stage = stage
 

@@ -14,7 +14,7 @@ _LEAD_IN_S = 3.0  # a reviewer starts playing a little before the quote
 
 def coverage(media_s: float, duration_s: float | None) -> parts.Coverage:
     ratio = None if not duration_s else round(min(1.0, media_s / duration_s), 4)
-    return parts.Coverage(media_s=round(media_s, 2), ratio=ratio)
+    return parts.Coverage(media_s=round(min(media_s, duration_s or media_s), 2), ratio=ratio)
 
 
 def tag_list(tags: Tags, read_out: ReadOut, references: Mapping[str, str]) -> tuple[parts.Tag, ...]:

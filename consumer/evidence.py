@@ -54,7 +54,6 @@ class Evidence:
     Each window may be added once.
     """
 
-    windows: int = 0
     words: int = 0
     media_ms: int = 0
     sums: Mapping[str, Counts] = field(default_factory=dict)  # per mean-pooled aspect
@@ -66,7 +65,7 @@ class Evidence:
     ) -> "Evidence":
         """One window's evidence; `logits` holds, per aspect, what its text says for each label, (labels,)."""
         if not words:
-            return cls(windows=1, media_ms=round(media_s * 1000))
+            return cls(media_ms=round(media_s * 1000))
         sums: dict[str, Counts] = {}
         strongest: dict[str, tuple[tuple[Share, ...], ...]] = {}
         for aspect in aspects:
@@ -77,11 +76,10 @@ class Evidence:
             else:
                 values = np.rint(trust(words) * values).astype(np.int64)
             strongest[aspect.name] = tuple((Share(int(value), window),) for value in values)
-        return cls(1, words, round(media_s * 1000), sums, strongest)
+        return cls(words, round(media_s * 1000), sums, strongest)
 
     def __add__(self, other: "Evidence") -> "Evidence":
         return Evidence(
-            self.windows + other.windows,
             self.words + other.words,
             self.media_ms + other.media_ms,
             _merge(self.sums, other.sums, np.add),
@@ -93,7 +91,7 @@ class Evidence:
 
     def _key(self) -> tuple[object, ...]:
         sums = {aspect: row.tolist() for aspect, row in self.sums.items()}
-        return self.windows, self.words, self.media_ms, sums, dict(self.strongest)
+        return self.words, self.media_ms, sums, dict(self.strongest)
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays
 
@@ -130,11 +128,9 @@ def probabilities(evidence: Evidence, aspect: Aspect) -> Logits | None:
     )
 
 
-def contributions(evidence: Evidence, aspect: Aspect, label: str) -> list[tuple[int, float]]:
-    """The windows that speak most for `label`, strongest first, each with its share of the label's log-odds."""
-    shares = evidence.strongest[aspect.name][aspect.labels.index(label)]
-    whole = _UNIT * (evidence.words if aspect.pooling == "mean" else 1)
-    return [(share.window, share.value / whole) for share in shares]
+def strongest_window(evidence: Evidence, aspect: Aspect, label: str) -> int:
+    """The number of the window that speaks most for `label`."""
+    return evidence.strongest[aspect.name][aspect.labels.index(label)][0].window
 
 
 def _any(strongest: Logits) -> float:

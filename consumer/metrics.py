@@ -39,7 +39,7 @@ stage_seconds = Histogram(
 queue_seconds = Histogram("tagstream_queue_seconds", "Time an item waited for its batch.", ["stage"], buckets=_SHORT_S)
 batch_items = Histogram(
     "tagstream_batch_items",
-    "Items in a batch, by why it left: full, budget, waited, idle, flush.",
+    "Items in a batch, by why it left: full, budget, waited, idle.",
     ["stage", "trigger"],
     buckets=(1, 2, 4, 8, 16, 32, 64),
 )

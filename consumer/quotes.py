@@ -5,10 +5,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from consumer.evidence import Aspect, Evidence, Logits, contributions
+from consumer.evidence import Aspect, Evidence, Logits, strongest_window, trust
 from consumer.transcript import Passage, Segment, TextWindow, sentences
-
-LONGEST_WAIT_S = 600.0  # a batcher that hangs must not hang its videos for ever
 
 
 class ReadPassage(Protocol):
@@ -36,8 +34,7 @@ class Quotes:
 
     def find(self, label: str, aspect: Aspect, evidence: Evidence, windows: Mapping[int, TextWindow]) -> Quote:
         """The sentence that speaks most for `label` in the window that does."""
-        strongest, _ = contributions(evidence, aspect, label)[0]
-        window = windows[strongest]
+        window = windows[strongest_window(evidence, aspect, label)]
         at = aspect.labels.index(label)
 
         def speaks_for(read: tuple[Segment, Mapping[str, Logits]]) -> float:
@@ -46,14 +43,15 @@ class Quotes:
             return float(logits[at] - (logits.mean() if aspect.pooling == "mean" else 0.0))
 
         best = max(self._read_sentences(window), key=speaks_for)
-        share = len(best[0].text.split()) / evidence.words if aspect.pooling == "mean" else 1.0
-        return Quote(window, best[0], share * speaks_for(best))
+        words = len(best[0].text.split())
+        believed = trust(evidence.words) * words / evidence.words if aspect.pooling == "mean" else trust(words)
+        return Quote(window, best[0], believed * speaks_for(best))
 
     def _read_sentences(self, window: TextWindow) -> list[tuple[Segment, Mapping[str, Logits]]]:
         if window.index not in self._sentences:
             parts = sentences(window)
             readings = [self._read(Passage(part.text), video=self._video, first=window.index == 0) for part in parts]
             self._sentences[window.index] = [
-                (part, reading.result(LONGEST_WAIT_S)) for part, reading in zip(parts, readings, strict=True)
+                (part, reading.result()) for part, reading in zip(parts, readings, strict=True)
             ]
         return self._sentences[window.index]

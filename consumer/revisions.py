@@ -1,5 +1,6 @@
 """Builds the events of a video's revisions: tags, and cases for people to review."""
 
+import hashlib
 import time
 import uuid
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from schemas import CaseEvent, TagsEvent, VideoTags, VideoUploaded
 from schemas import tags as parts
 
 SOURCE = "/tagstream"
+_TOLD = {"title", "description", "hashtags", "language", "captions", "duration_s"}
 _IDS = uuid.UUID("6d1d3d43-5f5a-5c0e-9c86-0d3f7a3f2b7e")
 _BASES: tuple[Basis, ...] = ("captions.embedded", "captions.sidecar", "asr", "metadata")
 
@@ -81,13 +83,15 @@ class Clock:
 
 
 class Revisions:
-    """Numbers one video's revisions, without a gap, and gives each an id that only its content decides."""
+    """Numbers one video's revisions, without a gap, and gives each an id that only what it is made from decides: the
+    video, its content version, what the uploader told, the pipeline, and the revision's number and stage."""
 
     def __init__(self, upload: VideoUploaded, makers: Makers, quotes: Quotes, queued_s: float | None) -> None:
         self._upload = upload
         self._makers = makers
         self._quotes = quotes
         self._clock = Clock(queued_s)
+        self._told = hashlib.sha256(upload.model_dump_json(include=_TOLD).encode()).hexdigest()[:16]
         self._number = 0
         self._latest: str | None = None
         self._bands: dict[str, str] = {}  # of the cases made so far
@@ -95,7 +99,7 @@ class Revisions:
     def next(self, tags: Tags, story: Story, medium: Medium, stage: parts.Stage) -> Revision:
         self._number += 1
         evidence, references = self._evidence(tags, story)
-        id = self._id(medium, f"revision {self._number}")
+        id = self._id(medium, f"revision {self._number} {stage}")
         data = VideoTags(
             video=self._video(story, medium),
             status=parts.Status(
@@ -120,7 +124,8 @@ class Revisions:
 
     def _id(self, medium: Medium, what: str) -> str:
         pipeline = self._makers.provenance.pipeline
-        return str(uuid.uuid5(_IDS, "\n".join((self._upload.video_id, medium.content_version, pipeline, what))))
+        decides = (self._upload.video_id, medium.content_version, self._told, pipeline, what)
+        return str(uuid.uuid5(_IDS, "\n".join(decides)))
 
     def _video(self, story: Story, medium: Medium) -> parts.Video:
         language = story.language or (Language(self._upload.language) if self._upload.language else None)

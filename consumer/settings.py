@@ -17,7 +17,7 @@ _SECRET_WORDS = ("password", "passphrase", "secret", "jaas", "token", "key.pem")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class KafkaSettings(_Section):

@@ -7,16 +7,17 @@ read out of the evidence, and published whenever they have changed enough and on
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from consumer.ahead import ahead
 from consumer.errors import Abandoned
 from consumer.evidence import Evidence
-from consumer.quotes import LONGEST_WAIT_S, Quotes, ReadPassage
+from consumer.quotes import Quotes, ReadPassage
 from consumer.revisions import Makers, Medium, Revision, Revisions, Story
+from consumer.settings import WindowSettings
 from consumer.tags import Tags, read_tags, worth_publishing
-from consumer.transcript import Passage, Segment, TextWindow
+from consumer.transcript import Passage, Segment, TextWindow, caption_windows
 from schemas import VideoUploaded
 
 
@@ -53,16 +54,18 @@ def tag_video(
     published: Tags | None = None
     with tools.open(upload) as media, closing(ahead(media.windows(), tools.windows_ahead)) as transcripts:
         for transcript in transcripts:
-            window = transcript.result(LONGEST_WAIT_S)
+            window = transcript.result()
             if is_cancelled():
                 raise Abandoned(f"{upload.video_id}: taken away while it was being read")
             story.add(window, read_window(window, upload, tools))
             tags = read_tags(story.evidence, tools.makers.read_out)
             if worth_publishing(tags, published, media.medium().duration_s):
                 published = tags
-                yield revisions.next(tags, story, media.medium(), "partial")
-        if not story.evidence.words and (window := metadata_window(upload)).words:
-            story.add(window, read_window(window, upload, tools))
+                # Windows are made ahead: what is known of later ones by now is a matter of time, so it is not told.
+                yield revisions.next(tags, story, replace(media.medium(), degraded=()), "partial")
+        if not story.evidence.words:
+            for window in metadata_windows(upload):
+                story.add(window, read_window(window, upload, tools))
         yield revisions.next(read_tags(story.evidence, tools.makers.read_out), story, media.medium(), "final")
 
 
@@ -73,12 +76,12 @@ def read_window(window: TextWindow, upload: VideoUploaded, tools: Tools) -> Evid
     if not window.words:
         return Evidence.of_window(window.index, 0, media_s, aspects, {})
     passage = Passage(window.text, None if window.basis == "metadata" else upload.title, window.start_s)
-    logits = tools.read(passage, video=upload.video_id, first=window.index == 0).result(LONGEST_WAIT_S)
+    logits = tools.read(passage, video=upload.video_id, first=window.index == 0).result()
     return Evidence.of_window(window.index, window.words, media_s, aspects, logits)
 
 
-def metadata_window(upload: VideoUploaded) -> TextWindow:
+def metadata_windows(upload: VideoUploaded) -> Iterator[TextWindow]:
     """What the uploader wrote, for a video in which nothing is said."""
     written = (upload.title, upload.description, " ".join(upload.hashtags))
     segments = (Segment(0.0, 0.0, " ".join(text.split())) for text in written if text and text.strip())
-    return TextWindow(-1, 0.0, 0.0, tuple(segments), "metadata")
+    return caption_windows(segments, "metadata", None, WindowSettings())

@@ -14,7 +14,7 @@ from consumer.batching import Batcher, Limits
 from consumer.evidence import Logits
 from consumer.llm.heads import Heads
 from consumer.llm.loading import Llm, load_llm
-from consumer.llm.reader import READ_OUTS, HeadedReader, Reader
+from consumer.llm.reader import MAX_TITLE_TOKENS, MAX_WINDOW_TOKENS, HeadedReader, Reader, read_outs
 from consumer.medium import open_video
 from consumer.revisions import Makers
 from consumer.settings import Settings
@@ -87,9 +87,12 @@ def _pipeline(speech: SpeechModel, llm: Llm, heads: Heads, settings: Settings) -
     makers = [
         speech.fingerprint,
         speech.language,
+        str(speech.whisper.compute_type),
         llm.fingerprint,
+        str(llm.model.dtype),
         heads.fingerprint,
-        READ_OUTS,
+        [read_outs(), MAX_WINDOW_TOKENS, MAX_TITLE_TOKENS],
+        settings.media.max_duration_s,
         settings.windows.model_dump(exclude={"ahead"}),
         [policy.model_dump(mode="json") for policy in labels.policies()],
     ]

@@ -47,7 +47,8 @@ class TextWindow:
 
     @property
     def words(self) -> int:
-        return len(self.text.split())
+        """How much is said: words, or for scripts without spaces a twelfth of the letters."""
+        return max(len(self.text.split()), len(self.text) // 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,56 +72,85 @@ _MAX_TITLE_CHARACTERS = 200
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
 _CLOSERS = "\"'”’)]»"
 _SHORT_WORDS, _LONG_WORDS = 4, 32
-_MAX_WINDOW_WORDS = 160  # captions with broken times would put a whole film into one window
+_LONG_CHARACTERS = 400
+# Captions with broken times would put a whole film into one window, of which the LLM would see only the beginning.
+_MAX_WINDOW_WEIGHT, _MAX_CUE_WEIGHT = 380.0, 120.0
 
 
 def sentences(window: TextWindow) -> list[Segment]:
     """The window's sentences, each word for word as it stands in the window's text, with its own times.
 
-    A sentence ends at a full stop or its like, and in text without any after 32 words; fewer than 4 words do not
-    stand alone. A word's time is its place among the letters of its segment.
+    A sentence ends at a full stop or its like, and in text without any after 32 words or 400 letters; fewer than 4
+    words do not stand alone. A word's time is its place among the letters of its segment.
     """
     found: list[list[Segment]] = [[]]
-    for word in _words(window):
+    for word in (word for segment in window.segments for word in _words(segment)):
         found[-1].append(word)
         ended = word.text.rstrip(_CLOSERS).endswith(_SENTENCE_ENDS) and len(found[-1]) >= _SHORT_WORDS
-        if ended or len(found[-1]) == _LONG_WORDS:
+        if ended or len(found[-1]) == _LONG_WORDS or sum(len(w.text) + 1 for w in found[-1]) > _LONG_CHARACTERS:
             found.append([])
     if len(found) > 1 and len(found[-1]) < _SHORT_WORDS:
         rest = found.pop()
         found[-1].extend(rest)
-    return [
-        Segment(words[0].start_s, words[-1].end_s, " ".join(word.text for word in words)) for words in found if words
-    ]
+    return [_joined(words) for words in found if words]
 
 
-def _words(window: TextWindow) -> Iterator[Segment]:
-    for segment in window.segments:
-        words = segment.text.split()
-        letters = sum(len(word) + 1 for word in words)
-        pace_s = (segment.end_s - segment.start_s) / letters if letters else 0.0
-        at = 0
-        for word in words:
-            end = at + len(word) + 1
-            yield Segment(segment.start_s + at * pace_s, segment.start_s + end * pace_s, word)
-            at = end
+def _words(segment: Segment) -> Iterator[Segment]:
+    words = segment.text.split()
+    letters = sum(len(word) + 1 for word in words)
+    pace_s = (segment.end_s - segment.start_s) / letters if letters else 0.0
+    at = 0
+    for word in words:
+        end = at + len(word) + 1
+        yield Segment(segment.start_s + at * pace_s, segment.start_s + end * pace_s, word)
+        at = end
+
+
+def _joined(words: list[Segment]) -> Segment:
+    return Segment(words[0].start_s, words[-1].end_s, " ".join(word.text for word in words))
 
 
 def caption_windows(
     cues: Iterable[Segment], basis: Basis, language: Language | None, settings: WindowSettings
 ) -> Iterator[TextWindow]:
-    """Groups cues, in order of time, into windows that lie end to end from 0; a cue is never cut."""
+    """Groups cues, in order of time, into windows that lie end to end from 0, none longer than the LLM can read."""
     index, start_s, held = 0, 0.0, list[Segment]()
-    for cue in cues:
-        words = sum(len(segment.text.split()) for segment in held)
-        full = cue.start_s >= start_s + window_length_s(index, settings) or words >= _MAX_WINDOW_WORDS
-        if held and full:
+    for cue in (part for whole in cues for part in _parts(whole)):
+        weight = sum(_weight(segment.text) for segment in held)
+        late = cue.start_s >= start_s + window_length_s(index, settings)
+        if held and (late or weight + _weight(cue.text) > _MAX_WINDOW_WEIGHT):
             end_s = max(cue.start_s, start_s)
             yield TextWindow(index, start_s, end_s, tuple(held), basis, language)
             index, start_s, held = index + 1, end_s, []
         held.append(cue)
     if held:
         yield TextWindow(index, start_s, max(held[-1].end_s, start_s), tuple(held), basis, language)
+
+
+def _parts(cue: Segment) -> Iterator[Segment]:
+    """A cue as it is, or a very long one in parts; a word that is too long itself is cut."""
+    if _weight(cue.text) <= _MAX_CUE_WEIGHT:
+        yield cue
+        return
+    held: list[Segment] = []
+    for word in (part for whole in _words(cue) for part in _cut(whole)):
+        if held and sum(_weight(w.text) for w in held) + _weight(word.text) > _MAX_CUE_WEIGHT:
+            yield _joined(held)
+            held = []
+        held.append(word)
+    yield _joined(held)
+
+
+def _cut(word: Segment) -> Iterator[Segment]:
+    length = max(1, int(_MAX_CUE_WEIGHT / 4))  # if each letter had the most bytes
+    for at in range(0, len(word.text), length):
+        yield Segment(word.start_s, word.end_s, word.text[at : at + length])
+
+
+def _weight(text: str) -> float:
+    """About how many tokens a text has, at worst: a token for each byte of what is no Latin letter."""
+    plain = sum(letter.isascii() and (letter.isalpha() or letter.isspace()) for letter in text)
+    return 0.4 * (plain + 1) + len(text.encode(errors="replace")) - plain
 
 
 def window_length_s(index: int, settings: WindowSettings) -> float:

@@ -3,12 +3,13 @@
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from consumer import metrics
 from consumer.errors import Abandoned, PermanentError, UploadError
+from consumer.kafka.outbox import STAGE as OUTBOX_STAGE
 from consumer.kafka.outbox import Outbox
 from consumer.kafka.records import Job, Record
 from consumer.kafka.uploads import parse
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 _IDS = uuid.UUID("b4f60d66-0d7e-5d0e-8d7b-4bb9b1a3c1de")
 _CLOUD_EVENT = ("content-type", b"application/cloudevents+json; charset=utf-8")
 _MAX_HEADER_CHARACTERS = 1024
-_MAX_CARRIED_BYTES = 900_000
+_MAX_CARRIED_BYTES = 900_000  # brokers refuse more; a larger one stays where it was
 
 
 class Worker:
@@ -37,20 +38,20 @@ class Worker:
     def work(self, job: Job) -> bool:
         """Tags the record's uploads one after the other; only then is the record done. False if it was given back."""
         try:
-            for upload in self._uploads(job):
-                try:
-                    self._tag(job, upload)
-                except UploadError as error:
-                    self._bury(job, upload, error)
-            self._finish(job)
+            try:
+                for upload in self._uploads(job):
+                    self._tag_or_bury(job, upload)
+                self._outbox.put(job.claim, [], done=True)
+            except PermanentError as refusal:  # Kafka would not take one of the record's results
+                self.bury(job, refusal)
         except Abandoned:
             metrics.uploads_finished.labels("abandoned").inc()
             return False
         return True
 
-    def bury(self, job: Job, error: UploadError) -> None:
-        """The record ends as a dead letter."""
-        self._bury(job, None, error)
+    def bury(self, job: Job, refusal: PermanentError) -> None:
+        """The record as a whole ends as a dead letter, without its value: that may be what was too large."""
+        self._put_dead_letter(job, None, refusal, carried=False)
         self._outbox.put(job.claim, [], done=True)
 
     def _uploads(self, job: Job) -> list[VideoUploaded]:
@@ -58,25 +59,34 @@ class Worker:
             return parse(job.value, job.headers, self._settings.max_upload_event_bytes)
         except UploadError as error:
             metrics.uploads_received.labels("unreadable").inc()
-            self._bury(job, None, error)
+            self._put_dead_letter(job, None, error, carried=True)
             return []
 
-    def _finish(self, job: Job) -> None:
+    def _tag_or_bury(self, job: Job, upload: VideoUploaded) -> None:
         try:
-            self._outbox.put(job.claim, [], done=True)
-        except PermanentError as refusal:  # Kafka would not take the last result
-            self.bury(job, refusal)
+            self._tag(job, upload)
+        except UploadError as error:
+            if error.stage == OUTBOX_STAGE:
+                raise  # perhaps of an upload before this one: the record's affair
+            if job.cancelled.is_set():
+                raise Abandoned(f"{upload.video_id}: its next owner will say what becomes of it") from error
+            self._put_dead_letter(job, upload, error, carried=True)
 
     def _tag(self, job: Job, upload: VideoUploaded) -> None:
         started_s = time.monotonic()
         queued_s = max(0.0, round(time.time() - job.timestamp_ms / 1000, 3)) if job.timestamp_ms else None
-        with metrics.uploads_in_flight.track_inprogress():
-            for revision in tag_video(upload, self._tools, job.cancelled.is_set, queued_s):
-                elapsed_s = time.monotonic() - started_s
-                if revision.tags.data.status.revision == 1:
-                    metrics.first_tag_seconds.observe(elapsed_s)
+        with (
+            metrics.uploads_in_flight.track_inprogress(),
+            closing(tag_video(upload, self._tools, job.cancelled.is_set, queued_s)) as revisions,
+        ):
+            for revision in revisions:
+                if job.cancelled.is_set():
+                    raise Abandoned(f"{upload.video_id}: taken away before its revision went out")
+                data = revision.tags.data
+                if data.status.revision == 1 and data.timing.first_tag_s is not None:
+                    metrics.first_tag_seconds.observe(data.timing.first_tag_s)
                 if revision.final:
-                    metrics.final_seconds.observe(elapsed_s)
+                    metrics.final_seconds.observe(time.monotonic() - started_s)
                 self._outbox.put(job.claim, self._records(revision), done=False)
         metrics.uploads_finished.labels("published").inc()
 
@@ -84,21 +94,15 @@ class Worker:
         tags = _record(self._settings.tags_topic, revision.tags)
         return [tags, *(_record(self._settings.cases_topic, case) for case in revision.cases)]
 
-    def _bury(self, job: Job, upload: VideoUploaded | None, error: UploadError) -> None:
-        """A dead letter for one upload, or for a record in which no upload could be read."""
-        log.warning(
-            "dead letter for %s: %s: %s",
-            upload.video_id if upload else f"{job.topic}/{job.claim.partition}/{job.claim.offset}",
-            error.reason,
-            error,
-        )
+    def _put_dead_letter(self, job: Job, upload: VideoUploaded | None, error: UploadError, *, carried: bool) -> None:
+        """For one upload, or for a record in which none could be read; `carried` with the record's own value."""
         event = _dead_letter(job, upload, error)
+        log.warning("dead letter for %s: %s: %s", event.subject, error.reason, error)
+        headers = [_CLOUD_EVENT, *_dlq_headers(job, event)]
+        if carried and job.value is not None and len(job.value) <= _MAX_CARRIED_BYTES:
+            headers.append(("x-dlq-orig-value", job.value))
         record = _record(self._settings.dead_letter_topic, event)
-        record = replace(record, key=job.key, headers=[*record.headers, *_dlq_headers(job, event)])
-        try:
-            self._outbox.put(job.claim, [record], done=False)
-        except PermanentError:  # of a result put before, which Kafka would not take: buried with the rest
-            self._outbox.put(job.claim, [record], done=False)
+        self._outbox.put(job.claim, [replace(record, key=job.key, headers=headers)], done=False)
         metrics.dead_letters.labels(error.stage, error.reason).inc()
         metrics.uploads_finished.labels("dead_lettered").inc()
 
@@ -130,8 +134,8 @@ def _dead_letter(job: Job, upload: VideoUploaded | None, error: UploadError) -> 
     return DeadLetterEvent.wrap(letter, id=str(uuid.uuid5(_IDS, "\n".join(place))), source=SOURCE, time=now)
 
 
-def _dlq_headers(job: Job, event: DeadLetterEvent) -> Sequence[tuple[str, bytes]]:
-    """The same in headers, as other dead-letter queues have it, and the record's own value, untouched."""
+def _dlq_headers(job: Job, event: DeadLetterEvent) -> list[tuple[str, bytes]]:
+    """The same in headers, where other dead-letter queues have it."""
     letter = event.data
     texts = {
         "x-dlq-orig-topic": job.topic,
@@ -143,7 +147,4 @@ def _dlq_headers(job: Job, event: DeadLetterEvent) -> Sequence[tuple[str, bytes]
         "x-dlq-error-message": letter.message,
         "x-retry-attempt": str(letter.attempt),
     }
-    headers = [(name, text.encode()) for name, text in texts.items()]
-    if job.value is None or len(job.value) > _MAX_CARRIED_BYTES:  # brokers refuse more; it stays where it was
-        return headers
-    return [*headers, ("x-dlq-orig-value", job.value)]
+    return [(name, text.encode()) for name, text in texts.items()]

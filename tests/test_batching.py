@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from consumer.batching import Batcher, Limits, Waiting, choose
-from consumer.errors import PermanentError, TransientError
+from consumer.errors import Abandoned, PermanentError, TransientError
 
 LIMITS = Limits(max_items=4, max_cost=100, max_wait_s=0.01)
 
@@ -24,7 +23,7 @@ def waiting(
 
 
 def test_an_empty_queue_gives_no_batch() -> None:
-    assert choose([], LIMITS, 5.0, closing=True) is None
+    assert choose([], LIMITS, 5.0) is None
 
 
 def test_a_lone_item_waits_for_company_and_then_goes() -> None:
@@ -58,12 +57,6 @@ def test_an_item_over_the_budget_goes_alone_rather_than_never() -> None:
     choice = choose([waiting("a", 500), waiting("b", 10)], LIMITS, 0.0)
     assert choice is not None
     assert (choice.positions, choice.trigger) == ((0,), "budget")
-
-
-def test_closing_flushes_what_is_queued() -> None:
-    choice = choose([waiting()], LIMITS, 0.0, closing=True)
-    assert choice is not None
-    assert choice.trigger == "flush"
 
 
 def test_first_windows_go_before_later_ones() -> None:
@@ -169,8 +162,8 @@ def test_what_gathers_while_the_device_is_busy_goes_as_one_batch() -> None:
     batcher = Batcher("halve", model, Limits(8, 100), nullcontext())
     futures = [batcher.submit(item, video=str(item)) for item in range(1, 4)]
     model.gate.set()
-    batcher.close()
     assert [future.result(10) for future in futures] == [0.5, 1.0, 1.5]
+    batcher.close()
     assert len(model.batches) <= 2
 
 
@@ -181,20 +174,53 @@ def test_a_cancelled_item_is_not_run() -> None:
     dropped = batcher.submit(8, video="b")
     assert dropped.cancel()
     model.gate.set()
-    batcher.close()
     assert busy.result(10) == 1.0
+    batcher.close()
     assert [8] not in model.batches
 
 
 def test_every_batch_remembers_why_it_left() -> None:
     model = Halver()
     model.gate.set()
-    before = _batches("flush") + _batches("waited") + _batches("full")
+    before = _batches("full")
     batcher = Batcher("halve", model, Limits(1, 100), nullcontext())
-    futures: list[Future[float]] = [batcher.submit(2, video="a")]
+    assert batcher.submit(2, video="a").result(10) == 1.0
     batcher.close()
-    assert futures[0].result(10) == 1.0
-    assert _batches("flush") + _batches("waited") + _batches("full") == before + 1
+    assert _batches("full") == before + 1
+
+
+def test_closing_gives_back_what_is_queued_and_takes_no_more() -> None:
+    model = Halver()
+    batcher = Batcher("halve", model, Limits(1, 100), nullcontext())
+    running = batcher.submit(2, video="a")
+    while not running.running():
+        threading.Event().wait(0.01)
+    queued = batcher.submit(4, video="b")
+    threading.Timer(0.1, model.gate.set).start()
+    batcher.close()
+    assert running.result(10) == 1.0
+    with pytest.raises(Abandoned):
+        queued.result(10)
+    with pytest.raises(Abandoned):
+        batcher.submit(6, video="c")
+
+
+def test_a_device_that_fails_for_every_video_is_not_the_videos_fault() -> None:
+    model = Halver()
+    model.gate.set()
+    batcher = Batcher("halve", model, Limits(1, 100), nullcontext())
+    errors = [batcher.submit(0, video=video).exception(10) for video in "abc"]
+    assert [type(error) for error in errors] == [TransientError, TransientError, RuntimeError]
+    batcher.close()
+
+
+def test_a_success_in_between_clears_the_devices_name() -> None:
+    model = Halver()
+    model.gate.set()
+    batcher = Batcher("halve", model, Limits(1, 100), nullcontext())
+    errors = [batcher.submit(item, video=str(number)).exception(10) for number, item in enumerate([0, 0, 2, 0, 0])]
+    assert [type(error) for error in errors if error] == [TransientError] * 4
+    batcher.close()
 
 
 def _batches(trigger: str) -> float:

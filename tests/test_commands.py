@@ -74,6 +74,9 @@ def test_tags_for_people_are_plain_lines_where_there_is_no_terminal() -> None:
         (["tag", "x.mp4"], {"TAGSTREAM_SPEECH__MODEL": "/no/such/model"}, "no such file or folder"),
         (["tag", "x.mp4"], {"TAGSTREAM_LLM__HEADS": "/no/such/heads"}, "no usable heads in /no/such/heads"),
         (["publish", "/no/such/file.mp4"], {}, "no such file: /no/such/file.mp4"),
+        (["tag", ""], {}, "cannot be published"),
+        (["tag", "a.mp4", "--title", "x" * 3000], {}, "cannot be published"),
+        (["publish", "https://a.example/talk.mp4", "https://b.example/talk.mp4"], {}, "more than one of these"),
         (["tag"], {}, "the following arguments are required: media"),
         (["train", "/no/data.jsonl", "--out", "/tmp/x"], {}, "cannot read examples from /no/data.jsonl"),
     ],
@@ -156,6 +159,13 @@ def test_the_demo_runs_to_its_summary() -> None:
     assert answer.returncode == 0, answer.stderr
     assert "2 videos, " in answer.stdout
     assert "times real time" in answer.stdout
+
+
+def test_a_demo_with_a_bad_video_says_why_and_exits_1() -> None:
+    answer = tagstream("demo", str(MEDIA / "clips" / "silence.mp4"), str(MEDIA / "clips" / "talk.flv"))
+    assert answer.returncode == 1
+    assert "1 videos, " in answer.stdout
+    assert "talk: not_media: " in answer.stdout
 
 
 def test_the_embedded_broker_is_found_by_its_address() -> None:

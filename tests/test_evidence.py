@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.evidence import Aspect, Evidence, contributions, probabilities, trust
+from consumer.evidence import Aspect, Evidence, probabilities, strongest_window, trust
 
 TOPIC = Aspect("topic", ("a", "b", "c"), "mean", np.array([0.0, 0.1, -0.2]))
 POLICY = Aspect("policy", ("x", "y"), "any", np.array([-2.0, -2.0]))
@@ -52,7 +52,7 @@ def test_evidence_may_be_added_in_groups(
 
 def test_a_window_without_words_counts_as_read_and_says_nothing() -> None:
     quiet = Evidence.of_window(0, 0, 12.5, ASPECTS, {})
-    assert (quiet.windows, quiet.words, quiet.media_ms) == (1, 0, 12_500)
+    assert (quiet.words, quiet.media_ms) == (0, 12_500)
     assert probabilities(quiet, TOPIC) is None
     spoken = window(1, 10, 5.0, (3.0, 0.0, 0.0), (0.0, 0.0))
     assert np.array_equal(np.asarray(probabilities(quiet + spoken, TOPIC)), np.asarray(probabilities(spoken, TOPIC)))
@@ -86,14 +86,13 @@ def test_a_few_words_are_believed_less_than_many() -> None:
         assert np.asarray(probabilities(few, aspect))[0] < np.asarray(probabilities(many, aspect))[0] - 0.1
 
 
-def test_the_windows_that_carry_a_label_are_known_with_their_share() -> None:
+def test_the_window_that_carries_a_label_is_known() -> None:
     parts = [
         window(0, 50, 30, (1.0, 0.0, 0.0), (0.5, 0.0)),
         window(1, 25, 30, (8.0, 0.0, 0.0), (2.5, 0.0)),
         window(2, 25, 30, (-1.0, 0.0, 0.0), (1.5, 0.0)),
     ]
     evidence = total(parts)
-    strongest, share = contributions(evidence, TOPIC, "a")[0]
-    assert strongest == 1
-    assert share == pytest.approx(2.0)
-    assert [number for number, _ in contributions(evidence, POLICY, "x")] == [1, 2, 0]
+    assert strongest_window(evidence, TOPIC, "a") == 1
+    assert strongest_window(evidence, TOPIC, "b") == 0
+    assert strongest_window(evidence, POLICY, "x") == 1

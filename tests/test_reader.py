@@ -8,9 +8,9 @@ from consumer.errors import SettingsError
 from consumer.llm.heads import Heads
 from consumer.llm.loading import load_llm
 from consumer.llm.reader import LAYERS_BELOW_TOP, READ_OUTS, Reader
-from consumer.settings import Settings
+from consumer.settings import Settings, WindowSettings
 from consumer.training.examples import shipped_examples
-from consumer.transcript import Passage
+from consumer.transcript import Passage, Segment, caption_windows
 from tests.conftest import settings_of
 
 PASSAGES = [example.passage for example in shipped_examples()[::60]]
@@ -49,6 +49,22 @@ def test_a_passage_longer_than_the_limit_is_cut_not_refused(reader: Reader) -> N
     tokens = reader.prepare(Passage("and so it went on " * 500))
     assert tokens.cost < 512
     assert len(reader.run([tokens])) == 1
+
+
+@pytest.mark.parametrize("title", ["𓀀" * 2000, "😀 " * 1000, "a" * 5000, "\n\nCategory: Sports " * 100])
+def test_no_title_crowds_out_what_is_said(title: str, reader: Reader) -> None:
+    text = "word " * 100 + "the very last words"
+    ids = reader.prepare(Passage(text, title)).ids
+    assert reader.llm.tokenizer.decode(ids).endswith("the very last words")
+
+
+@pytest.mark.parametrize("letters", ["word ", "料理の話", "Приветствую ", "𓀀", "1 2 3 4 "])
+def test_every_caption_window_is_read_to_its_end(letters: str, reader: Reader) -> None:
+    cues = [Segment(0.0, 60.0, letters * 400 + " theend")]
+    windows = list(caption_windows(cues, "captions.sidecar", None, WindowSettings()))
+    for window in windows:
+        ids = reader.prepare(Passage(window.text, "A title of a few words", 75.0)).ids
+        assert "".join(reader.llm.tokenizer.decode(ids).split()).endswith("".join(window.text.split())[-5:])
 
 
 def test_the_heads_know_what_a_plain_passage_is_about(reader: Reader, heads: Heads) -> None:

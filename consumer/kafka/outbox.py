@@ -16,6 +16,9 @@ from consumer.kafka.offsets import Claim
 from consumer.kafka.records import Record
 from consumer.settings import KafkaSettings
 
+STAGE = "publish"
+"""Of the errors raised for records that Kafka refuses."""
+
 _POLL_S = 0.1
 _PURGE_S = 5.0
 _MAX_UNSTORED_BYTES = 16 << 20
@@ -200,17 +203,19 @@ class Outbox:
         with self._changed:
             self._close_at_s = time.monotonic()
             self._changed.notify_all()
-        self._producer.purge()
-        self._producer.flush(_PURGE_S)
-        self._producer.close()
-        self._ended.set()
+        try:
+            self._producer.purge()
+            self._producer.flush(_PURGE_S)
+            self._producer.close()
+        finally:
+            self._ended.set()
 
 
 def _refusal(record: Record, error: KafkaError) -> PermanentError:
     return PermanentError(
         "result_refused",
         f"Kafka refuses a record of {record.size_bytes} bytes for topic {record.topic!r}: {error.str()}",
-        stage="publish",
+        stage=STAGE,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from consumer.errors import SettingsError
@@ -79,7 +80,7 @@ class Heads:
             form = card.pop("form")
             heads = {name: _head(name, of, arrays) for name, of in form["aspects"].items()}
             return cls(tuple(form["views"]), arrays["mean"], heads, card)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise SettingsError(
                 f"no usable heads in {folder}: {error}; make some with `tagstream train`, or set llm.heads to auto"
             ) from error
@@ -88,14 +89,16 @@ class Heads:
     def fingerprint(self) -> str:
         digest = hashlib.sha256(self.mean.tobytes())
         for name, head in sorted(self.heads.items()):
-            digest.update(name.encode() + head.weight.tobytes() + head.aspect.bias.tobytes())
+            form = json.dumps([name, head.aspect.labels, head.aspect.pooling, self.views])
+            digest.update(form.encode() + head.weight.tobytes() + head.aspect.bias.tobytes())
+            digest.update(head.thresholds.round(4).tobytes())
         return digest.hexdigest()[:12]
 
 
 def _head(name: str, form: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Head:
     bias = arrays[f"{name}.bias"].astype(np.float64)
     aspect = Aspect(name, tuple(form["labels"]), form["pooling"], bias)
-    return Head(aspect, arrays[f"{name}.weight"], arrays[f"{name}.thresholds"].astype(np.float64))
+    return Head(aspect, arrays[f"{name}.weight"], arrays[f"{name}.thresholds"].astype(np.float64).round(4))
 
 
 def scaled(states: Floats, mean: Floats) -> npt.NDArray[np.float64]:

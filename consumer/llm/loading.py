@@ -20,6 +20,7 @@ from consumer.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 _CONVERSION = "1"  # part of the cache key: a change to `_convert` makes new folders
 
 
@@ -60,7 +61,9 @@ def load_llm(settings: Settings) -> Llm:
     except (OSError, ValueError) as error:
         raise SettingsError(f"model {reference!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     name = reference.removeprefix("pkg://").removesuffix(".gguf").rstrip("/").rsplit("/", 1)[-1]
-    return Llm(model.model.to(device).eval(), tokenizer, device, name, fingerprint or str(model.config._commit_hash))
+    return Llm(
+        model.base_model.to(device).eval(), tokenizer, device, name, fingerprint or str(model.config._commit_hash)
+    )
 
 
 def _use_quick_matmul() -> None:
@@ -81,7 +84,7 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def _fingerprint(path: Path) -> str:
-    """Of a file its content; of a folder its config, and the names and sizes of its weights."""
+    """Of a file its content; of a folder its config, and samples of its weights, which may be very large."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -91,8 +94,15 @@ def _fingerprint(path: Path) -> str:
         raise SettingsError(f"{path} is no model folder: {error}") from error
     for key in ("transformers_version", "_name_or_path"):  # not of the model, but of who saved it
         config.pop(key, None)
-    weights = sorted((file.name, file.stat().st_size) for file in path.glob("*.safetensors"))
-    return hashlib.sha256(json.dumps([config, weights]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(config).encode())
+    for weights in sorted((*path.glob("*.safetensors"), *path.glob("*.bin"), *path.glob("tokenizer.json"))):
+        size = weights.stat().st_size
+        digest.update(f"{weights.name} {size}".encode())
+        with weights.open("rb") as content:
+            for part in range(_SAMPLES):
+                content.seek(part * size // _SAMPLES)
+                digest.update(content.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
 
 
 def _converted(gguf: Path, target: Path) -> Path:

@@ -10,7 +10,7 @@ The state of the last token of a prompt, at two layers near the top, is one *vie
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,14 @@ READ_OUTS: dict[str, tuple[str, ...]] = {
     "policy": ('\n\nReason for moderation, in one word:"',),
 }
 LAYERS_BELOW_TOP = (2, 1)
-MAX_WINDOW_TOKENS = 384
+MAX_WINDOW_TOKENS = 448
+MAX_TITLE_TOKENS = 48
+
+
+def read_outs() -> list[object]:
+    """What heads depend on besides the model, in the form of JSON."""
+    return [{aspect: list(prompts) for aspect, prompts in READ_OUTS.items()}, list(LAYERS_BELOW_TOP)]
+
 
 States = npt.NDArray[np.float32]  # (views, width)
 
@@ -66,9 +73,16 @@ class Reader:
         return [aspect for aspect, prompts in READ_OUTS.items() for _ in prompts for _ in LAYERS_BELOW_TOP]
 
     def prepare(self, passage: Passage) -> Tokens:
+        if passage.title:
+            passage = replace(passage, title=self._shortened(passage.title))
         limit = min(MAX_WINDOW_TOKENS, (_sliding_window(self.llm.model.config) or 1 << 20) - self._prompt_tokens)
         ids = self.llm.tokenizer(passage.framed(), truncation=True, max_length=limit)["input_ids"]
         return Tokens(tuple(ids), len(ids) + self._prompt_tokens)
+
+    def _shortened(self, title: str) -> str:
+        """Counted in tokens: a title of rare characters must not crowd out what is said."""
+        ids = self.llm.tokenizer(title[:1000], add_special_tokens=False)["input_ids"][:MAX_TITLE_TOKENS]
+        return str(self.llm.tokenizer.decode(ids))
 
     def run(self, batch: Sequence[Tokens]) -> list[States]:
         """The states of each passage, (views, width) in fp32."""
@@ -103,6 +117,8 @@ class HeadedReader:
         self.run = reader.run
 
     def finish(self, passage: Passage, states: States) -> dict[str, Logits]:
+        if not np.isfinite(states).all():
+            raise ValueError("the model's states are not finite; set TAGSTREAM_LLM__DTYPE=float32")
         return self._heads.logits(states)
 
 

@@ -78,16 +78,21 @@ def each_or_not(space: Space, states: Array, holds: Array, own: Array) -> Array:
     round_states, round_own = space.into(states), unit(space.into(own))
     harmful = (holds == 1).any(1)
     look_alike = (holds == 0).any(1) & ~harmful
-    harm = unit(round_states[harmful].mean(0) - round_states[look_alike].mean(0))
+    harm = unit(_mean(round_states[harmful]) - _mean(round_states[look_alike]))
     directions = np.zeros_like(own)
     for label in range(len(own)):
         about = ~np.isnan(holds[:, label])
-        subject = unit(round_states[about].mean(0) - round_states[~about].mean(0))
-        inside = round_states[holds[:, label] == 1].mean(0) - round_states[holds[:, label] == 0].mean(0)
+        subject = unit(_mean(round_states[about]) - _mean(round_states[~about]))
+        inside = _mean(round_states[holds[:, label] == 1]) - _mean(round_states[holds[:, label] == 0])
         directions[label] = (
             unit(inside) + POLICY_SUBJECT * subject + POLICY_HARM * harm + POLICY_OWN_VECTOR * round_own[label]
         )
     return np.asarray(space.into(directions) / np.sqrt(own.shape[-1]))
+
+
+def _mean(states: Array) -> Array:
+    """Zero of nothing: a label without examples keeps its own vector."""
+    return np.asarray(states.mean(0)) if len(states) else np.zeros(states.shape[1:])
 
 
 def scores(states: Array, directions: Array) -> Array:

@@ -34,4 +34,8 @@ def average_precision(scores: Array, holds: Array) -> float:
 def recall_at(probabilities: Array, holds: Array, threshold: float) -> tuple[float, float]:
     """The share found of passages for which labels hold, and of those for which they do not."""
     found = probabilities >= threshold
-    return float(found[holds == 1].mean()), float(found[holds == 0].mean())
+    return _share(found[holds == 1]), _share(found[holds == 0])
+
+
+def _share(found: npt.NDArray[np.bool_]) -> float:
+    return float(found.mean()) if len(found) else 0.0

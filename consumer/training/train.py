@@ -14,7 +14,7 @@ from consumer import labels
 from consumer.errors import SettingsError
 from consumer.evidence import Aspect
 from consumer.llm.heads import Floats, Head, Heads, scaled, views_of
-from consumer.llm.reader import Reader
+from consumer.llm.reader import Reader, read_outs
 from consumer.training import fit
 from consumer.training.examples import Example, data_hash
 from consumer.training.scores import average_precision, macro_f1, recall_at, top_k
@@ -60,6 +60,7 @@ def train(examples: Sequence[Example], reader: Reader, command: str, progress: P
         "data_hash": data_hash(examples),
         "examples": len(examples),
         "languages": _LANGUAGES,
+        "read_outs": read_outs(),
         "command": command,
         "date": datetime.now(UTC).date().isoformat(),
         "scores": {"topic": topic_scores, "sentiment": tone_scores, "policy": policy_scores},
@@ -197,6 +198,8 @@ def policy_knowledge(names: Sequence[str], examples: Sequence[Example]) -> tuple
 
 def mean_precision(scores: Array, holds: Array) -> float:
     columns = [at for at in range(holds.shape[1]) if (holds[:, at] == 1).any()]
+    if not columns:
+        return 0.0
     return rounded(np.mean([average_precision(scores[:, at], holds[:, at]) for at in columns]))
 
 
