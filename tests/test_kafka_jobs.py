@@ -8,9 +8,9 @@ from consumer.kafka.jobs import Jobs
 from consumer.kafka.records import Job
 
 
-def hold(jobs: Jobs, partition: int, offset: int) -> Job:
+def hold(jobs: Jobs, partition: int, offset: int, key: bytes | None = None) -> Job:
     claim = jobs.offsets.add(partition, offset)
-    job = Job(claim, "t", None, b"", [], None, 0.0, threading.Event())
+    job = Job(claim, "t", key, b"", [], None, 0.0, threading.Event())
     jobs.hold(job)
     return job
 
@@ -30,6 +30,17 @@ def test_jobs_beyond_the_capacity_are_held_and_begun_in_order_as_others_end() ->
     assert jobs.finish(second.claim)
     assert list(jobs.begin()) == [third]
     assert jobs.num_at_work == 2
+
+
+def test_two_uploads_of_one_video_are_done_one_after_the_other() -> None:
+    jobs = house(4)
+    first, again = hold(jobs, 0, 0, b"v1"), hold(jobs, 0, 1, b"v1")
+    other, elsewhere = hold(jobs, 0, 2, b"v2"), hold(jobs, 1, 0, b"v1")
+    assert list(jobs.begin()) == [first, other, elsewhere]
+    jobs.finish(other.claim)
+    assert list(jobs.begin()) == []
+    jobs.finish(first.claim)
+    assert list(jobs.begin()) == [again]
 
 
 def test_a_house_with_many_held_is_full_and_hungry_only_when_few_are_left() -> None:

@@ -43,9 +43,16 @@ class Jobs:
         self._held.append(job)
 
     def begin(self) -> Iterator[Job]:
-        """Those held, oldest first, while there is room."""
-        while self._open and self._held and self.num_at_work < self._capacity:
-            yield self._held.popleft()
+        """Those held, oldest first, while there is room; records with one key one after the other, so that the events
+        of two uploads of one video do not mix, and the newer one's are the last."""
+        while self._open and self.num_at_work < self._capacity and (job := self._next()):
+            self._held.remove(job)
+            yield job
+
+    def _next(self) -> Job | None:
+        held = {job.claim for job in self._held}
+        busy = {_lane(job) for job in self._jobs.values() if job.key and job.claim not in held}
+        return next((job for job in self._held if _lane(job) not in busy), None)
 
     def finish(self, claim: Claim) -> bool:
         """False if the claim is over: its result does not count."""
@@ -73,3 +80,7 @@ class Jobs:
         """The job of the partition that came first."""
         claim = self.offsets.oldest(partition)
         return None if claim is None else self._jobs.get(claim)
+
+
+def _lane(job: Job) -> tuple[int, bytes | None]:
+    return job.claim.partition, job.key
