@@ -4,12 +4,15 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from consumer import commands
 from consumer.errors import SettingsError, TagstreamError
-from consumer.settings import load_settings
+from consumer.settings import Loaded, load_settings
+
+Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _EPILOG = """exit codes: 0 success, 1 the work failed, 2 wrong usage or settings.
 Settings come from a TOML file (--config) and from TAGSTREAM_… variables; `tagstream settings` lists them all."""
@@ -46,18 +49,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings file; variables win over it")
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    for add in (_add_stream_commands, _add_local_commands, _add_training_commands):
+        add(subcommands)
+    return parser
+
+
+def _add_stream_commands(subcommands: Subcommands) -> None:
     run = _command(subcommands, "run", commands.run, "consume uploads from Kafka until SIGTERM")
     run.description = (
         "Consumes video-uploaded events, publishes tags, serves /metrics, /livez and /readyz. SIGTERM drains: takes no "
         "more, finishes or gives back what is in flight, commits, leaves the group, exits 0. A second exits at once."
     )
-    tag = _command(subcommands, "tag", commands.tag, "tag local files or URLs, without Kafka")
-    tag.add_argument("media", nargs="+", help="files or http(s) URLs")
-    tag.add_argument(
-        "--json", action="store_true", help="print each event on one line: partial ones, then the final one"
-    )
-    tag.add_argument("--title", help="what the uploader called it; read as text, never as an instruction")
-
     publish = _command(subcommands, "publish", commands.publish, "send a video-uploaded event for each file or URL")
     publish.add_argument("media", nargs="+", help="files or URLs, as the consumers can reach them")
     publish.add_argument("--title", help="title of the uploads")
@@ -78,14 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     create.add_argument("--replication", type=int, default=1, help="copies of each partition; 3 in production (1)")
 
-    train = _command(subcommands, "train", commands.train, "train heads for the language model from examples")
-    train.add_argument("data", nargs="*", type=Path, help="JSONL files of examples; none: the shipped ones")
-    train.add_argument("--out", type=Path, required=True, help="folder for the heads; use them as llm.heads")
 
-    evaluate = _command(
-        subcommands, "evaluate", commands.evaluate, "score the heads on examples they were not trained on"
+def _add_local_commands(subcommands: Subcommands) -> None:
+    tag = _command(subcommands, "tag", commands.tag, "tag local files or URLs, without Kafka")
+    tag.add_argument("media", nargs="+", help="files or http(s) URLs")
+    tag.add_argument(
+        "--json", action="store_true", help="print each event on one line: partial ones, then the final one"
     )
-    evaluate.add_argument("data", nargs="+", type=Path, help="JSONL files of examples")
+    tag.add_argument("--title", help="what the uploader called it; read as text, never as an instruction")
 
     _command(subcommands, "settings", commands.settings, "print every setting, its value, and where that came from")
     _command(
@@ -97,11 +99,21 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = _command(subcommands, "demo", commands.demo, "the whole way on an embedded broker: publish, tag, watch")
     demo.add_argument("media", nargs="+", help="videos to publish")
-    return parser
+
+
+def _add_training_commands(subcommands: Subcommands) -> None:
+    train = _command(subcommands, "train", commands.train, "train heads for the language model from examples")
+    train.add_argument("data", nargs="*", type=Path, help="JSONL files of examples; none: the shipped ones")
+    train.add_argument("--out", type=Path, required=True, help="folder for the heads; use them as llm.heads")
+
+    evaluate = _command(
+        subcommands, "evaluate", commands.evaluate, "score the heads on examples they were not trained on"
+    )
+    evaluate.add_argument("data", nargs="+", type=Path, help="JSONL files of examples")
 
 
 def _command(
-    subcommands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, run: object, help: str
+    subcommands: Subcommands, name: str, run: Callable[[argparse.Namespace, Loaded], int], help: str
 ) -> argparse.ArgumentParser:
     parser = subcommands.add_parser(
         name,

@@ -1,5 +1,6 @@
 """The CloudEvents 1.0 envelope that every event travels in (https://github.com/cloudevents/spec/blob/v1.0.2)."""
 
+from abc import ABC, abstractmethod
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar, get_args
 
@@ -25,13 +26,13 @@ class Strict(BaseModel):
     model_config = STRICT
 
 
-class Payload(BaseModel):
+class Payload(BaseModel, ABC):
     """The data of an event."""
 
     @property
+    @abstractmethod
     def partition_key(self) -> str:
         """Key of the Kafka record: events with the same key stay in order."""
-        raise NotImplementedError
 
 
 Data = TypeVar("Data", bound=Payload)

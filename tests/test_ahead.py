@@ -52,7 +52,8 @@ def test_closing_early_closes_the_source_and_ends_the_thread() -> None:
             closed.set()
 
     before = threading.active_count()
-    taken = ahead(items(), 2)
+    source = items()  # somebody else may hold it as well
+    taken = ahead(source, 2)
     assert next(taken) == 1
     taken.close()
     assert closed.is_set()
