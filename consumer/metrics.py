@@ -13,11 +13,11 @@ records_received = Counter("tagstream_records_received", "Input records polled."
 uploads_received = Counter("tagstream_uploads_received", "Uploads found in the input records.", ["format"])
 uploads_finished = Counter(
     "tagstream_uploads_finished",
-    "Uploads by outcome: published, dead_lettered, abandoned (given back without commit).",
+    "Uploads by outcome: published, dead_lettered; abandoned counts records given back without commit.",
     ["outcome"],
 )
 uploads_in_flight = Gauge("tagstream_uploads_in_flight", "Uploads being worked on.")
-dead_letters = Counter("tagstream_dead_letters", "Dead letters stored, by stage and reason code.", ["stage", "reason"])
+dead_letters = Counter("tagstream_dead_letters", "Dead letters written, by stage and reason code.", ["stage", "reason"])
 
 # --- what went out ---
 events_published = Counter("tagstream_events_published", "Events stored by the broker.", ["type"])

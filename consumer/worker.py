@@ -39,14 +39,16 @@ class Worker:
         """Tags the record's uploads one after the other; only then is the record done. False if it was given back."""
         try:
             try:
-                for upload in self._uploads(job):
-                    self._tag_or_bury(job, upload)
+                outcomes = self._outcomes(job)
                 self._outbox.put(job.claim, [], done=True)
             except PermanentError as refusal:  # Kafka would not take one of the record's results
+                outcomes = ["dead_lettered"]
                 self.bury(job, refusal)
         except Abandoned:
             metrics.uploads_finished.labels("abandoned").inc()
             return False
+        for outcome in outcomes:
+            metrics.uploads_finished.labels(outcome).inc()
         return True
 
     def bury(self, job: Job, refusal: PermanentError) -> None:
@@ -54,23 +56,25 @@ class Worker:
         self._put_dead_letter(job, None, refusal, carried=False)
         self._outbox.put(job.claim, [], done=True)
 
-    def _uploads(self, job: Job) -> list[VideoUploaded]:
+    def _outcomes(self, job: Job) -> list[str]:
+        """What became of each upload; a record in which none can be read counts as one."""
         try:
-            return parse(job.value, job.headers, self._settings.max_upload_event_bytes)
+            uploads = parse(job.value, job.headers, self._settings.max_upload_event_bytes)
         except UploadError as error:
             metrics.uploads_received.labels("unreadable").inc()
             self._put_dead_letter(job, None, error, carried=True)
-            return []
+            return ["dead_lettered"]
+        return [self._tag_or_bury(job, upload) for upload in uploads]
 
-    def _tag_or_bury(self, job: Job, upload: VideoUploaded) -> None:
+    def _tag_or_bury(self, job: Job, upload: VideoUploaded) -> str:
         try:
             self._tag(job, upload)
         except UploadError as error:
             if error.stage == OUTBOX_STAGE:
                 raise  # perhaps of an upload before this one: the record's affair
-            if job.cancelled.is_set():
-                raise Abandoned(f"{upload.video_id}: its next owner will say what becomes of it") from error
             self._put_dead_letter(job, upload, error, carried=True)
+            return "dead_lettered"
+        return "published"
 
     def _tag(self, job: Job, upload: VideoUploaded) -> None:
         started_s = time.monotonic()
@@ -88,7 +92,6 @@ class Worker:
                 if revision.final:
                     metrics.final_seconds.observe(time.monotonic() - started_s)
                 self._outbox.put(job.claim, self._records(revision), done=False)
-        metrics.uploads_finished.labels("published").inc()
 
     def _records(self, revision: Revision) -> list[Record]:
         tags = _record(self._settings.tags_topic, revision.tags)
@@ -96,6 +99,8 @@ class Worker:
 
     def _put_dead_letter(self, job: Job, upload: VideoUploaded | None, error: UploadError, *, carried: bool) -> None:
         """For one upload, or for a record in which none could be read; `carried` with the record's own value."""
+        if job.cancelled.is_set():
+            raise Abandoned("the record's next owner will say what becomes of it")
         event = _dead_letter(job, upload, error)
         log.warning("dead letter for %s: %s: %s", event.subject, error.reason, error)
         headers = [_CLOUD_EVENT, *_dlq_headers(job, event)]
@@ -104,7 +109,6 @@ class Worker:
         record = _record(self._settings.dead_letter_topic, event)
         self._outbox.put(job.claim, [replace(record, key=job.key, headers=headers)], done=False)
         metrics.dead_letters.labels(error.stage, error.reason).inc()
-        metrics.uploads_finished.labels("dead_lettered").inc()
 
 
 def _record(topic: str, event: OutputEvent) -> Record:  # type: ignore[type-arg]

@@ -1,8 +1,10 @@
 import logging
 import random
 import threading
+from contextlib import closing
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from prometheus_client import REGISTRY
 
@@ -215,6 +217,17 @@ def test_an_event_of_five_megabytes_comes_through_and_is_refused_with_its_reason
         dead = topics.read(settings.dead_letter_topic, lambda found: len(found) == 3)
         assert topics.commits_reach(3)
     assert [letter.value() for letter in dead] == [b"not_json", b"too_large", b"not_json"]
+
+
+def test_a_record_with_an_impossible_timestamp_is_one_without(topics: Topics) -> None:
+    settings = topics.settings
+    with closing(Producer({"bootstrap.servers": settings.bootstrap_servers})) as producer:
+        producer.produce(settings.uploads_topic, b"x", b"key", timestamp=-5)
+        assert producer.flush(20) == 0
+    seen: list[int | None] = []
+    with House(settings, 1, lambda job: seen.append(job.timestamp_ms)):
+        assert topics.commits_reach(1)
+    assert seen == [None]
 
 
 def test_a_topic_that_is_made_anew_is_read_from_its_new_start(topics: Topics) -> None:

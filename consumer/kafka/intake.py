@@ -253,7 +253,7 @@ def _job(message: Message, claim: Claim) -> Job:
         key=message.key(),
         value=message.value(),
         headers=message.headers() or [],
-        timestamp_ms=None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms,
+        timestamp_ms=None if kind == TIMESTAMP_NOT_AVAILABLE or timestamp_ms < 0 else timestamp_ms,
         received_at_s=time.monotonic(),
         cancelled=threading.Event(),
     )

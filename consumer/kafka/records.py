@@ -39,4 +39,5 @@ class Record:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.key or b"") + len(self.value or b"")
+        carried = (self.key, self.value, *(value for _, value in self.headers))
+        return sum(len(part or b"") for part in carried)
