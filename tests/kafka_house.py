@@ -15,7 +15,7 @@ from consumer.kafka.records import Job, Record
 from consumer.settings import KafkaSettings
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
+def eventually(condition: Callable[[], bool], within_s: float = 60.0) -> bool:
     """Waits for the condition; False if it does not come true in time."""
     until_s = time.monotonic() + within_s
     while not condition():

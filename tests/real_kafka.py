@@ -151,7 +151,7 @@ class Topics:
         with closing(self._group_reader()) as reader:
             return self._committed(reader)
 
-    def commits_reach(self, total: int, within_s: float = 20.0) -> bool:
+    def commits_reach(self, total: int, within_s: float = 60.0) -> bool:
         """Waits until the committed offsets of all partitions add up to `total`."""
         until_s = time.monotonic() + within_s
         with closing(self._group_reader()) as reader:
