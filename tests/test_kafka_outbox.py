@@ -94,7 +94,7 @@ def test_a_record_that_kafka_refuses_takes_no_other_record_with_it(topics: Topic
         (refused, error) = told.refused[0]
         assert refused == claim(99)
         assert (error.reason, error.stage) == ("result_refused", "publish")
-        assert "20004 bytes" in str(error)
+        assert "20014 bytes" in str(error)
         told.outbox.put(claim(99), [record(topics.settings.dead_letter_topic, b"v", b"dead letter")], done=True)
         assert eventually(lambda: claim(99) in told.done)
 
@@ -119,7 +119,7 @@ def test_a_worker_that_is_not_done_hears_of_the_refusal_at_its_next_put(topics: 
 
 def test_a_record_beyond_the_clients_own_limit_is_refused_at_once(topics: Topics) -> None:
     with running(topics.settings) as told:
-        with pytest.raises(PermanentError, match="refuses a record of 2000001 bytes"):
+        with pytest.raises(PermanentError, match="refuses a record of 2000011 bytes"):
             told.outbox.put(claim(1), [record(topics.settings.tags_topic, b"v", b"x" * 2_000_000)], done=True)
         told.outbox.put(claim(1), [record(topics.settings.dead_letter_topic, b"v", b"dead letter")], done=True)
         assert eventually(lambda: told.done == [claim(1)])
