@@ -32,6 +32,8 @@ READ_OUTS: dict[str, tuple[str, ...]] = {
 LAYERS_BELOW_TOP = (2, 1)
 MAX_WINDOW_TOKENS = 448
 MAX_TITLE_TOKENS = 48
+# Batches are filled up to a multiple of this: what is compiled and kept for each shape (oneDNN, CUDA) stays little.
+_LENGTH_STEP = 32
 
 
 def read_outs() -> list[object]:
@@ -133,7 +135,7 @@ class _Layout:
 
     @classmethod
     def of(cls, batch: Sequence[Tokens], prompts: Sequence[torch.Tensor]) -> "_Layout":
-        length = max(tokens.cost for tokens in batch)
+        length = -(-max(tokens.cost for tokens in batch) // _LENGTH_STEP) * _LENGTH_STEP
         ids = torch.zeros(len(batch), length, dtype=torch.long)
         positions = torch.zeros(len(batch), length, dtype=torch.long)
         block = torch.full((len(batch), length), -1)  # 0: the window; 1, 2 …: a prompt; -1: padding
