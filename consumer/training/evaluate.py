@@ -9,13 +9,11 @@ from consumer.evidence import sigmoid
 from consumer.llm.heads import Heads
 from consumer.llm.reader import Reader
 from consumer.training.examples import Example
-from consumer.training.scores import recall_at
 from consumer.training.train import (
     Progress,
-    mean_precision,
     policy_knowledge,
+    policy_scores,
     read_states,
-    rounded,
     top_scores,
 )
 
@@ -43,12 +41,9 @@ def evaluate(
         policy = heads.heads["policy"]
         written_for, holds = policy_knowledge(policy.aspect.labels, examples)
         values = np.array([of_passage["policy"] for of_passage in logits])
-        recall, false_alarms = recall_at(sigmoid(values + policy.aspect.bias) - policy.thresholds, holds, 0.0)
+        above_review = sigmoid(values + policy.aspect.bias) - policy.thresholds
         scores["policy"] = {
             "examples": int((~np.isnan(written_for)).any(1).sum()),
-            "average_precision_among_look_alikes": mean_precision(values, written_for),
-            "average_precision_among_all": mean_precision(values, holds),
-            "recall_at_review": rounded(recall),
-            "false_alarms_at_review": rounded(false_alarms),
+            **policy_scores(values, above_review, written_for, holds),
         }
     return scores

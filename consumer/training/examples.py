@@ -73,10 +73,17 @@ def shipped_examples() -> list[Example]:
         return read_examples(sorted(folder.glob("*.jsonl")))
 
 
+def own_texts() -> dict[str, list[tuple[str, str, str]]]:
+    """Per aspect, each label's id, name and description: what a model knows it by before any example."""
+    return {
+        "topic": [(topic.id, topic.name, topic.description) for topic in labels.topics()],
+        "sentiment": [(tone.id, tone.id, tone.description) for tone in labels.sentiments()],
+        "policy": [(policy.id, policy.name, policy.description) for policy in labels.policies()],
+    }
+
+
 def data_hash(examples: Sequence[Example]) -> str:
     """Changes with what heads are trained on: the examples and the labels' own texts."""
     texts = [example.model_dump() for example in examples]
-    own = [(topic.id, topic.name, topic.description) for topic in labels.topics()]
-    own += [(tone.id, tone.id, tone.description) for tone in labels.sentiments()]
-    own += [(policy.id, policy.name, policy.description) for policy in labels.policies()]
+    own = [label for of_aspect in own_texts().values() for label in of_aspect]
     return hashlib.sha256(json.dumps([texts, own]).encode()).hexdigest()[:16]

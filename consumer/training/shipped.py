@@ -15,7 +15,7 @@ from consumer.errors import SettingsError
 from consumer.llm.heads import CARD_FILE, Heads
 from consumer.llm.reader import Reader, read_outs
 from consumer.settings import Settings
-from consumer.training.examples import Example, data_hash, shipped_examples
+from consumer.training.examples import Example, data_hash, own_texts, shipped_examples
 from consumer.training.train import train
 
 log = logging.getLogger(__name__)
@@ -36,11 +36,7 @@ def heads_for(reader: Reader, settings: Settings) -> Heads:
 
 def _fits(heads: Heads, reader: Reader) -> bool:
     """Whether they were made for the labels and the read-outs of this version."""
-    known = {
-        "topic": tuple(topic.id for topic in labels.topics()),
-        "sentiment": tuple(tone.id for tone in labels.sentiments()),
-        "policy": tuple(policy.id for policy in labels.policies()),
-    }
+    known = {aspect: tuple(label for label, *_ in of_aspect) for aspect, of_aspect in own_texts().items()}
     made_for = {name: head.aspect.labels for name, head in heads.heads.items()}
     return made_for == known and list(heads.views) == reader.views and heads.card.get("read_outs") == read_outs()
 

@@ -16,7 +16,7 @@ from consumer.evidence import Aspect
 from consumer.llm.heads import Floats, Head, Heads, scaled, views_of
 from consumer.llm.reader import Reader, read_outs
 from consumer.training import fit
-from consumer.training.examples import Example, data_hash
+from consumer.training.examples import Example, data_hash, own_texts
 from consumer.training.scores import average_precision, macro_f1, recall_at, top_k
 from consumer.transcript import Passage
 
@@ -70,11 +70,7 @@ def train(examples: Sequence[Example], reader: Reader, command: str, progress: P
 
 
 def _read(examples: Sequence[Example], reader: Reader, progress: Progress) -> dict[str, Material]:
-    own = {
-        "topic": [(topic.id, topic.name, topic.description) for topic in labels.topics()],
-        "sentiment": [(tone.id, tone.id, tone.description) for tone in labels.sentiments()],
-        "policy": [(policy.id, policy.name, policy.description) for policy in labels.policies()],
-    }
+    own = own_texts()
     texts = [Passage(text) for of_aspect in own.values() for _, *pair in of_aspect for text in pair]
     states = read_states([*(example.passage for example in examples), *texts], reader, progress)
     at, material = len(examples), {}
@@ -167,18 +163,25 @@ def _each_or_not(name: str, material: Material, examples: Sequence[Example]) -> 
     _, _, fitted = directions(np.arange(len(examples)))
     aspect = Aspect(name, material.names, "any", bias)
     of_labels = np.array([labels.policy(label).thresholds.review for label in material.names])
-    recall, false_alarms = recall_at(expit(scale * held_out + bias) - of_labels, holds, 0.0)
     report = {
-        "average_precision_among_look_alikes": mean_precision(held_out, written_for),
-        "average_precision_among_all": mean_precision(held_out, holds),
-        "recall_at_review": rounded(recall),
-        "false_alarms_at_review": rounded(false_alarms),
+        **policy_scores(held_out, expit(scale * held_out + bias) - of_labels, written_for, holds),
         "bare": {
             "average_precision_among_look_alikes": mean_precision(bare, written_for),
             "average_precision_among_all": mean_precision(bare, holds),
         },
     }
     return Head(aspect, (scale * fitted).astype(np.float32), of_labels), report
+
+
+def policy_scores(scores: Array, above_review: Array, written_for: Array, holds: Array) -> dict[str, float]:
+    """`above_review` is by how much each probability is above its label's review threshold."""
+    recall, false_alarms = recall_at(above_review, holds, 0.0)
+    return {
+        "average_precision_among_look_alikes": mean_precision(scores, written_for),
+        "average_precision_among_all": mean_precision(scores, holds),
+        "recall_at_review": rounded(recall),
+        "false_alarms_at_review": rounded(false_alarms),
+    }
 
 
 def policy_knowledge(names: Sequence[str], examples: Sequence[Example]) -> tuple[Array, Array]:
