@@ -33,6 +33,9 @@ class Share(NamedTuple):
     window: int
 
 
+Shares = tuple[Share, ...]  # the strongest first
+
+
 @dataclass(frozen=True)
 class Aspect:
     """How one aspect's tags (topic, sentiment, policy) are read out of evidence.
@@ -57,7 +60,7 @@ class Evidence:
     words: int = 0
     media_ms: int = 0
     sums: Mapping[str, Counts] = field(default_factory=dict)  # per mean-pooled aspect
-    strongest: Mapping[str, tuple[tuple[Share, ...], ...]] = field(default_factory=dict)  # per aspect and label
+    strongest: Mapping[str, tuple[Shares, ...]] = field(default_factory=dict)  # per aspect and label
 
     @classmethod
     def of_window(
@@ -67,7 +70,7 @@ class Evidence:
         if not words:
             return cls(media_ms=round(media_s * 1000))
         sums: dict[str, Counts] = {}
-        strongest: dict[str, tuple[tuple[Share, ...], ...]] = {}
+        strongest: dict[str, tuple[Shares, ...]] = {}
         for aspect in aspects:
             values = np.rint(logits[aspect.name] * _UNIT).astype(np.int64)
             if aspect.pooling == "mean":
@@ -103,9 +106,7 @@ def _merge(
     return {key: combine(ours[key], theirs[key]) if key in ours and key in theirs else merged[key] for key in merged}
 
 
-def _stronger(
-    ours: tuple[tuple[Share, ...], ...], theirs: tuple[tuple[Share, ...], ...]
-) -> tuple[tuple[Share, ...], ...]:
+def _stronger(ours: tuple[Shares, ...], theirs: tuple[Shares, ...]) -> tuple[Shares, ...]:
     # The window's number settles ties, so that the order of adding cannot.
     return tuple(
         tuple(sorted(a + b, key=lambda share: (-share.value, share.window))[:KEPT_WINDOWS])
@@ -131,6 +132,12 @@ def probabilities(evidence: Evidence, aspect: Aspect) -> Logits | None:
 def strongest_window(evidence: Evidence, aspect: Aspect, label: str) -> int:
     """The number of the window that speaks most for `label`."""
     return evidence.strongest[aspect.name][aspect.labels.index(label)][0].window
+
+
+def strongest_windows(evidence: Evidence) -> set[int]:
+    """The numbers of the windows that speak most for some label. A window that is not among them will never be again:
+    only a later one can take a label's first place."""
+    return {shares[0].window for labels in evidence.strongest.values() for shares in labels}
 
 
 def _any(strongest: Logits) -> float:

@@ -25,7 +25,8 @@ class Quote:
 
 
 class Quotes:
-    """Finds quotes for one video. Each window's sentences are read once, when a label first needs them."""
+    """Finds quotes for one video. Each window's sentences are read once, when a label first needs them, and kept as
+    long as the window is."""
 
     def __init__(self, read: ReadPassage, video: str) -> None:
         self._read = read
@@ -34,6 +35,8 @@ class Quotes:
 
     def find(self, label: str, aspect: Aspect, evidence: Evidence, windows: Mapping[int, TextWindow]) -> Quote:
         """The sentence that speaks most for `label` in the window that does."""
+        for index in self._sentences.keys() - windows.keys():
+            del self._sentences[index]
         window = windows[strongest_window(evidence, aspect, label)]
         at = aspect.labels.index(label)
 

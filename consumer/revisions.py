@@ -4,14 +4,15 @@ import hashlib
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from consumer import events, labels
-from consumer.evidence import Aspect, Evidence
+from consumer.checkpoint import History, Story, Times
+from consumer.evidence import Aspect
 from consumer.quotes import Quotes
-from consumer.tags import ReadOut, Tags
-from consumer.transcript import Basis, Language, TextWindow
+from consumer.tags import Published, ReadOut, Tags
+from consumer.transcript import Basis, Language
 from schemas import CaseEvent, TagsEvent, VideoTags, VideoUploaded
 from schemas import tags as parts
 
@@ -19,6 +20,16 @@ SOURCE = "/tagstream"
 _TOLD = {"title", "description", "hashtags", "language", "captions", "duration_s"}
 _IDS = uuid.UUID("6d1d3d43-5f5a-5c0e-9c86-0d3f7a3f2b7e")
 _BASES: tuple[Basis, ...] = ("captions.embedded", "captions.sidecar", "asr", "metadata")
+
+
+def upload_key(upload: VideoUploaded) -> str:
+    """The same for the same upload, however often it is delivered: the video, and its content version where that was
+    declared. Where it was not, the media tell whether it is the same."""
+    return str(uuid.uuid5(_IDS, "\n".join((upload.video_id, upload.content_version or ""))))
+
+
+def _told(upload: VideoUploaded) -> str:
+    return hashlib.sha256(upload.model_dump_json(include=_TOLD).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -39,21 +50,6 @@ class Makers:
     supported_languages: frozenset[str]
 
 
-@dataclass
-class Story:
-    """All that was read of one video so far."""
-
-    evidence: Evidence = field(default_factory=Evidence)
-    windows: dict[int, TextWindow] = field(default_factory=dict)  # those with words
-    language: Language | None = None
-
-    def add(self, window: TextWindow, evidence: Evidence) -> None:
-        self.evidence += evidence
-        if window.words:
-            self.windows[window.index] = window
-            self.language = self.language or window.language
-
-
 @dataclass(frozen=True)
 class Revision:
     """What goes out at once: a tags event, and the cases that it is the first to show."""
@@ -67,47 +63,61 @@ class Revision:
 
 
 class Clock:
-    """Times of one upload. `queued_s` is what it waited before anybody took it up."""
+    """Times of one upload, taken up now. `queued_s` is what it waited before."""
 
     def __init__(self, queued_s: float | None) -> None:
-        self._queued_s = queued_s
+        self.times = Times(time.time(), queued_s)
         self._started_s = time.monotonic()
-        self._first_tag_s: float | None = None
+
+    def go_on(self, earlier: Times) -> None:
+        """Counts from when the upload was taken up first. The wall clock says how long ago that was; perhaps another
+        machine's, so that it may be wrong."""
+        self._started_s -= max(0.0, self.times.taken_up_s - earlier.taken_up_s)
+        self.times = earlier
 
     def timing(self, tags: Tags) -> parts.Timing:
-        elapsed_s = time.monotonic() - self._started_s
-        if self._first_tag_s is None and tags.topics:
-            self._first_tag_s = elapsed_s
-        first_tag_s = None if self._first_tag_s is None else round(self._first_tag_s, 3)
-        return parts.Timing(queued_s=self._queued_s, first_tag_s=first_tag_s, total_s=round(elapsed_s, 3))
+        total_s = round(time.monotonic() - self._started_s, 3)
+        if self.times.first_tag_s is None and tags.topics:
+            self.times = replace(self.times, first_tag_s=total_s)
+        return parts.Timing(queued_s=self.times.queued_s, first_tag_s=self.times.first_tag_s, total_s=total_s)
 
 
 class Revisions:
     """Numbers one video's revisions, without a gap, and gives each an id that only what it is made from decides: the
-    video, its content version, what the uploader told, the pipeline, and the revision's number and stage."""
+    video, its content version, what the uploader told, the pipeline, and the revision's number and stage.
 
-    def __init__(self, upload: VideoUploaded, makers: Makers, quotes: Quotes, queued_s: float | None) -> None:
+    `history` is what was made before and, as it grows, so far; the first revision of all supersedes `before_all`.
+    """
+
+    def __init__(
+        self,
+        upload: VideoUploaded,
+        makers: Makers,
+        quotes: Quotes,
+        clock: Clock,
+        history: History,
+        before_all: str | None,
+    ) -> None:
+        self.history = history
         self._upload = upload
         self._makers = makers
         self._quotes = quotes
-        self._clock = Clock(queued_s)
-        self._told = hashlib.sha256(upload.model_dump_json(include=_TOLD).encode()).hexdigest()[:16]
-        self._number = 0
-        self._latest: str | None = None
-        self._bands: dict[str, str] = {}  # of the cases made so far
+        self._clock = clock
+        self._before_all = before_all
+        self._told = _told(upload)
 
     def next(self, tags: Tags, story: Story, medium: Medium, stage: parts.Stage) -> Revision:
-        self._number += 1
+        number = self.history.revision + 1
         evidence, references = self._evidence(tags, story)
-        id = self._id(medium, f"revision {self._number} {stage}")
+        id = self._id(medium, f"revision {number} {stage}")
         data = VideoTags(
             video=self._video(story, medium),
             status=parts.Status(
                 stage=stage,
-                revision=self._number,
-                supersedes=self._latest,
+                revision=number,
+                supersedes=self.history.latest or self._before_all,
                 coverage=events.coverage(tags.media_s, medium.duration_s),
-                basis=tuple(basis for basis in _BASES if any(w.basis == basis for w in story.windows.values())),
+                basis=tuple(basis for basis in _BASES if basis in story.bases),
                 degraded=medium.degraded,
             ),
             tags=events.tag_list(tags, self._makers.read_out, references) if tags.topics else None,
@@ -119,8 +129,11 @@ class Revisions:
             timing=self._clock.timing(tags),
         )
         event = TagsEvent.wrap(data, id=id, source=SOURCE, time=datetime.now(UTC))
-        self._latest = id
-        return Revision(event, tuple(self._cases(event, medium)))
+        cases = self._cases(event, medium)
+        published = Published.of(tags) if tags.topics else None
+        bands = {**self.history.bands, **{case.data.label: case.data.band for case in cases}}
+        self.history = History(number, id, published, bands)
+        return Revision(event, tuple(cases))
 
     def _id(self, medium: Medium, what: str) -> str:
         pipeline = self._makers.provenance.pipeline
@@ -158,9 +171,9 @@ class Revisions:
         cases = []
         for label in event.data.moderation or ():
             policy = labels.policy(label.label)
-            if label.band == "clear" or policy.queue is None or self._bands.get(label.label) in (label.band, "act"):
+            made = self.history.bands.get(label.label)
+            if label.band == "clear" or policy.queue is None or made in (label.band, "act"):
                 continue
-            self._bands[label.label] = label.band
             case = events.moderation_case(label, policy, event, self._upload)
             id = self._id(medium, f"case {label.label} {label.band}")
             cases.append(CaseEvent.wrap(case, id=id, source=SOURCE, time=event.time))

@@ -1,7 +1,10 @@
 """Tags as they are read out of evidence, before they become an event. Pure."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from consumer.evidence import Aspect, Evidence, Logits, probabilities
 from consumer.labels import policy as policy_of
@@ -48,16 +51,26 @@ class Tags:
     policies: tuple[Scored, ...] = ()
 
     @property
-    def decisions(self) -> tuple[object, ...]:
-        """What readers act upon."""
-        accepted = frozenset(topic.label for topic in self.topics if topic.accepted)
-        bands = frozenset((policy.label, policy.band) for policy in self.policies if policy.band != "clear")
-        return (
-            accepted,
-            bands,
-            self.topics[:1] and self.topics[0].label,
-            self.sentiment and self.sentiment.label,
-        )
+    def decisions(self) -> str:
+        """A digest of what readers act upon."""
+        accepted = sorted(topic.label for topic in self.topics if topic.accepted)
+        bands = sorted((policy.label, policy.band) for policy in self.policies if policy.band != "clear")
+        first = [topic.label for topic in self.topics[:1]]
+        decided = [accepted, bands, first, self.sentiment and self.sentiment.label]
+        return hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What of published tags decides when the next ones are worth publishing; `p` is the first topic's."""
+
+    media_s: float
+    decisions: str
+    p: float
+
+    @classmethod
+    def of(cls, tags: Tags) -> Self:
+        return cls(tags.media_s, tags.decisions, tags.topics[0].p)
 
 
 def read_tags(evidence: Evidence, read_out: ReadOut) -> Tags:
@@ -93,7 +106,7 @@ def _ranked(labels: Iterable[Scored]) -> tuple[Scored, ...]:
     return tuple(sorted(labels, key=lambda scored: (-scored.p, scored.label)))
 
 
-def worth_publishing(now: Tags, before: Tags | None, duration_s: float | None) -> bool:
+def worth_publishing(now: Tags, before: Published | None, duration_s: float | None) -> bool:
     """Whether a partial event should say `now` after one that said `before`. Depends on the media alone, never on
     the clock, so that a video which is tagged again gives the same revisions."""
     if not now.topics or (duration_s and now.media_s >= _NEARLY_ALL * duration_s):
@@ -105,6 +118,6 @@ def worth_publishing(now: Tags, before: Tags | None, duration_s: float | None) -
         return False
     return (
         now.decisions != before.decisions
-        or abs(now.topics[0].p - before.topics[0].p) >= _NOTABLE_CHANGE
+        or abs(now.topics[0].p - before.p) >= _NOTABLE_CHANGE
         or now.media_s >= _NOTABLE_GROWTH * before.media_s
     )

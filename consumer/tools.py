@@ -28,7 +28,7 @@ from schemas import Provenance
 
 log = logging.getLogger(__name__)
 
-PIPELINE = 1  # counts changes in how windows become tags; part of every event id
+PIPELINE = 2  # counts changes in how windows become tags; part of every event id
 _CPU_BATCH_TOKENS, _CUDA_BATCH_TOKENS = 2048, 16_384
 _SPEECH_BATCH_FRAMES = 1 << 20  # windows are of one length: their number is the limit
 

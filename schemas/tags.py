@@ -40,7 +40,10 @@ class Coverage(Strict):
 
 
 class Status(Strict):
-    """Where this revision stands. Revisions count from 1 without a gap, each superseding the one before.
+    """Where this revision stands. Revisions count from 1 without a gap.
+
+    `supersedes` names the event of the revision before; in the first revision of a new content version, the last
+    event of the version before it, as far as that is remembered, and else null.
 
     `degraded` names what made the result less than it could be, such as `media.truncated`.
     """
@@ -54,8 +57,8 @@ class Status(Strict):
 
     @model_validator(mode="after")
     def _follows_the_revision_before(self) -> Self:
-        if (self.revision == 1) != (self.supersedes is None):
-            raise ValueError("supersedes must be null in revision 1, and name an event in every later one")
+        if self.revision > 1 and self.supersedes is None:
+            raise ValueError("supersedes must name an event in every revision after the first")
         return self
 
 
@@ -144,7 +147,8 @@ class Provenance(Strict):
 
 
 class Timing(Strict):
-    """Seconds from the upload event to its take-up, and from there to the first tags and to this event."""
+    """Seconds from the upload event to its take-up, and from there to the first tags and to this event. Work that was
+    interrupted counts from the first take-up."""
 
     queued_s: Seconds | None
     first_tag_s: Seconds | None

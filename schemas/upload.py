@@ -63,7 +63,12 @@ Captions = Annotated[
 
 
 class VideoUploaded(Payload):
-    """A video that is there to be read. Every field but the first two may be absent or null."""
+    """A video that is there to be read. Every field but the first two may be absent or null.
+
+    Video and content version make an upload what it is: delivered again, it gives no second set of revisions, as far
+    as it is remembered. Without a `content_version` the file's own fingerprint is one. Another content version starts
+    at revision 1, and supersedes the one before; what was uploaded before it and comes after it is left out.
+    """
 
     model_config = TOLERANT
 

@@ -8,7 +8,7 @@ import numpy as np
 from faster_whisper.audio import decode_audio
 
 from consumer.settings import WindowSettings
-from consumer.speech.vad import SpeechDetector
+from consumer.speech.vad import speech_probability
 from consumer.speech.windows import AudioWindow, Samples, speech_windows
 
 MEDIA = Path(__file__).parent / "media"
@@ -48,7 +48,7 @@ def said(name: str) -> str:
 
 def windows(samples: Samples, settings: WindowSettings | None = None) -> list[AudioWindow]:
     halves = [Chunk(samples[at : at + 8000]) for at in range(0, len(samples), 8000)]
-    return list(speech_windows(halves, SpeechDetector(), settings or WindowSettings()))
+    return list(speech_windows(halves, speech_probability, settings or WindowSettings()))
 
 
 def one_window(name: str) -> AudioWindow:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.evidence import Aspect, Evidence, probabilities, strongest_window, trust
+from consumer.evidence import Aspect, Evidence, probabilities, strongest_window, strongest_windows, trust
 
 TOPIC = Aspect("topic", ("a", "b", "c"), "mean", np.array([0.0, 0.1, -0.2]))
 POLICY = Aspect("policy", ("x", "y"), "any", np.array([-2.0, -2.0]))
@@ -96,3 +96,17 @@ def test_the_window_that_carries_a_label_is_known() -> None:
     assert strongest_window(evidence, TOPIC, "a") == 1
     assert strongest_window(evidence, TOPIC, "b") == 0
     assert strongest_window(evidence, POLICY, "x") == 1
+
+
+@given(st.lists(window_content, max_size=12))
+def test_every_labels_strongest_window_is_among_the_strongest_and_never_comes_back_once_it_is_not(
+    contents: list[tuple[int, float, tuple[float, ...], tuple[float, ...]]],
+) -> None:
+    evidence, before = Evidence(), set[int]()
+    for index, content in enumerate(contents):
+        evidence += window(index, *content)
+        now = strongest_windows(evidence)
+        assert now <= before | {index}
+        if evidence.words:
+            assert now == {strongest_window(evidence, aspect, label) for aspect in ASPECTS for label in aspect.labels}
+        before = now

@@ -61,18 +61,46 @@ def test_the_windows_do_not_depend_on_how_the_audio_is_chunked(audio: Samples, d
 
 
 @pytest.mark.parametrize("chunk_s", [0.1, 0.5, 7.0])
-def test_the_detector_hears_the_same_blocks_however_the_audio_is_chunked(chunk_s: float) -> None:
+def test_the_detector_hears_each_window_by_itself_however_the_audio_is_chunked(chunk_s: float) -> None:
     sizes = []
 
     def listen(samples: Samples) -> Probabilities:
-        sizes.append(len(samples))
+        sizes.append(len(samples) // FRAME_SAMPLES)
         return loudness(samples)
 
     audio = tone(0.9, 7.0)
     step = round(chunk_s * SAMPLE_RATE)
     chunks = [Chunk(audio[at : at + step]) for at in range(0, len(audio), step)]
-    assert list(speech_windows(chunks, listen, SHORT))
-    assert sizes == [16_384] * 6 + [13_824]
+    lengths_s = [window.end_s - window.start_s for window in speech_windows(chunks, listen, SHORT)]
+    left = [round((7.0 - sum(lengths_s[:number])) / FRAME_S + 0.5) for number in range(len(lengths_s))]
+    assert sizes == [min(most, rest) for most, rest in zip([62, 94, 156], left, strict=True)]
+
+
+def wavering(samples: Samples) -> Probabilities:
+    """A detector that hears the same frame otherwise after something else."""
+    heard = loudness(samples)
+    return np.asarray(0.6 * heard + 0.4 * np.cumsum(heard) / np.arange(1, len(heard) + 1), np.float32)
+
+
+@given(audios, st.data())
+@examples(max_examples=60, deadline=None)
+def test_the_windows_from_any_one_on_are_the_same_when_those_before_are_not_made(
+    audio: Samples, data: st.DataObject
+) -> None:
+    edges = sorted(data.draw(st.lists(st.integers(0, len(audio)), max_size=20)))
+    chunks = [Chunk(part) for part in np.split(audio, edges)]
+    whole = list(speech_windows(chunks, wavering, SHORT))
+    first = data.draw(st.integers(0, len(whole)))
+    start_s = whole[first - 1].end_s if first else 0.0
+    rest = list(speech_windows(chunks, wavering, SHORT, first, start_s))
+    for window, again in zip(whole[first:], rest, strict=True):
+        assert (window.index, window.start_s, window.end_s, window.speech) == (
+            again.index,
+            again.start_s,
+            again.end_s,
+            again.speech,
+        )
+        assert np.array_equal(window.samples, again.samples)
 
 
 @given(audios)

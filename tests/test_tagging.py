@@ -1,5 +1,7 @@
 """Videos, start to end, with real media and the real default models."""
 
+import json
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -7,11 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
+from consumer.checkpoint import Checkpoint, Times
 from consumer.errors import Abandoned, PermanentError
 from consumer.evidence import Logits
 from consumer.revisions import Revision
-from consumer.tagging import Tools, tag_video
+from consumer.tagging import Start, Step, Tools, revisions_of, tag_video
 from consumer.transcript import Passage
 from schemas import VideoTags, VideoUploaded
 from tests.conftest import MEDIA
@@ -41,7 +45,7 @@ def tagged(tools: Tools, video: VideoUploaded, is_cancelled: Callable[[], bool] 
 
 
 def revisions(tools: Tools, video: VideoUploaded, is_cancelled: Callable[[], bool] = lambda: False) -> list[Revision]:
-    return list(tag_video(video, tools, is_cancelled))
+    return list(revisions_of(tag_video(video, tools, is_cancelled)))
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: str(path.stem))
@@ -114,6 +118,151 @@ def test_tagging_again_gives_the_same_revisions_with_the_same_ids(tools: Tools) 
     assert [r.tags.data.tags for r in first] == [r.tags.data.tags for r in second]
     assert len({revision.tags.id for revision in first}) == len(first)
     assert [r.tags.data.status.supersedes for r in first] == [None, *(r.tags.id for r in first[:-1])]
+
+
+class Run:
+    """One way through a video: its steps, and at each how much was heard and which windows were read so far."""
+
+    def __init__(self, tools: Tools, video: VideoUploaded, known: Start | None = None) -> None:
+        self.steps: list[Step] = []
+        self.heard_s: list[float] = []
+        self.read: list[list[str]] = []
+        self.asked: list[str] = []
+        self._known = known or Start()
+        recorder, before_s = Recorder(tools), heard_s()
+        for step in tag_video(video, recorder.tools, lambda: False, recall=self.recall):
+            self.steps.append(step)
+            self.heard_s.append(heard_s() - before_s)
+            self.read.append([passage.framed() for passage in recorder.passages if passage.title])
+
+    def recall(self, content_version: str) -> Start:
+        self.asked.append(content_version)
+        return self._known
+
+    @property
+    def revisions(self) -> list[object]:
+        """All but the times."""
+        return [step.revision and lasting(step.revision) for step in self.steps]
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """All but the times."""
+        return [replace(step.checkpoint, times=Times(0.0)) for step in self.steps]
+
+
+def lasting(revision: Revision) -> object:
+    tags = revision.tags.model_dump(exclude={"time": True, "data": {"timing": True}})
+    return tags, [case.model_dump(exclude={"time"}) for case in revision.cases]
+
+
+def heard_s() -> float:
+    return REGISTRY.get_sample_value("tagstream_media_seconds_total", {"basis": "asr"}) or 0.0
+
+
+def carried(checkpoint: Checkpoint) -> Checkpoint:
+    """As another process gets it."""
+    return Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json())))
+
+
+# With speech; with a case; with captions; with no words but the uploader's.
+@pytest.mark.parametrize("name", ["samples/football", "samples/crypto", "samples/hike", "clips/silence"])
+def test_a_video_goes_on_after_any_window_as_if_nothing_had_happened(name: str, tools: Tools) -> None:
+    goes_on_after_any_window(upload(MEDIA / f"{name}.mp4", title="A video", description="Our kitten at the vet"), tools)
+
+
+def test_captions_of_which_all_are_at_one_time_go_on_after_any_window(tools: Tools) -> None:
+    lines = (f"00:01.000 --> 00:02.000\nLap {lap}: two goals, five corners and a penalty.\n\n" for lap in range(40))
+    captions = {"inline": "WEBVTT\n\n" + "".join(lines), "format": "vtt", "language": "en"}
+    goes_on_after_any_window(upload(MEDIA / "clips" / "silence.mp4", title="A video", captions=[captions]), tools)
+
+
+def goes_on_after_any_window(video: VideoUploaded, tools: Tools) -> None:
+    whole = Run(tools, video)
+    assert len(whole.steps) >= 2
+    for number, stopped in enumerate(whole.steps[:-1], start=1):
+        rest = Run(tools, video, Start(carried(stopped.checkpoint)))
+        assert rest.revisions == whole.revisions[number:]
+        assert rest.checkpoints == whole.checkpoints[number:]
+        assert rest.read[-1] == whole.read[-1][len(whole.read[number - 1]) :]
+        assert rest.heard_s[-1] == pytest.approx(max(0.0, whole.heard_s[-1] - stopped.checkpoint.start_s))
+
+
+def test_recall_is_asked_once_and_what_it_raises_goes_through(tools: Tools) -> None:
+    video = upload(MEDIA / "clips" / "silence.mp4", content_version="v7")
+    assert Run(tools, video).asked == ["v7"]
+
+    def refuse(content_version: str) -> Start:
+        raise KeyError(content_version)
+
+    with pytest.raises(KeyError, match="v7"):
+        list(tag_video(video, tools, lambda: False, recall=refuse))
+
+
+def test_the_first_revision_supersedes_what_is_remembered_of_the_version_before(tools: Tools) -> None:
+    run = Run(tools, upload(MEDIA / "samples" / "hike.mp4"), Start(supersedes="e9"))
+    events = [revision.tags for revision in revisions_of(run.steps)]
+    assert [event.data.status.supersedes for event in events] == ["e9", *(event.id for event in events[:-1])]
+
+
+def test_revisions_that_went_out_already_are_made_again_and_not_yielded_again(tools: Tools) -> None:
+    video = upload(MEDIA / "samples" / "hike.mp4")
+    whole = Run(tools, video)
+    numbers = [step.checkpoint.revision for step in whole.steps]
+    for num_out in (1, numbers[-2], 99):
+        again = Run(tools, video, Start(revisions_out=num_out))
+        assert again.checkpoints == whole.checkpoints
+        is_new = [number > num_out for number in numbers[:-1]] + [True]
+        assert again.revisions == [made if new else None for made, new in zip(whole.revisions, is_new, strict=True)]
+
+
+def test_times_count_from_when_the_upload_was_taken_up_first(tools: Tools) -> None:
+    video = upload(MEDIA / "samples" / "hike.mp4")
+    whole = Run(tools, video)
+    first_tag_s = whole.steps[-2].checkpoint.times.first_tag_s
+    assert first_tag_s is not None
+    an_hour_ago = Times(time.time() - 3600, 7.5, first_tag_s)
+    rest = Run(tools, video, Start(carried(replace(whole.steps[-2].checkpoint, times=an_hour_ago))))
+    (final,) = revisions_of(rest.steps)
+    timing = final.tags.data.timing
+    assert (timing.queued_s, timing.first_tag_s) == (7.5, first_tag_s)
+    assert timing.total_s is not None
+    assert 3600 <= timing.total_s < 3600 + 60
+    assert rest.steps[-1].checkpoint.times == an_hour_ago
+
+
+def test_a_clock_that_is_behind_the_one_before_gives_no_negative_times(tools: Tools) -> None:
+    ahead = Checkpoint(Times(time.time() + 3600))
+    (final,) = revisions_of(Run(tools, upload(MEDIA / "clips" / "silence.mp4"), Start(ahead)).steps)
+    assert final.tags.data.timing.total_s is not None
+    assert 0 <= final.tags.data.timing.total_s < 60
+
+
+CUES = (
+    "1\n00:00:01,000 --> 00:00:06,000\nThe keeper saved the penalty and we won the cup on the last kick.\n\n"
+    "2\n00:00:07,000 --> 00:00:12,000\nTwo goals from the corner, and the referee sent their striker off.\n\n"
+    "3\n00:00:40,000 --> 00:00:44,000\nNext week the final is played in our own stadium.\n"
+)
+
+
+@pytest.mark.parametrize(("first", "then"), [(None, CUES), (CUES, None), (CUES, CUES.replace("00:00:40", "00:00:30"))])
+def test_captions_that_came_went_or_changed_meanwhile_are_read_from_where_the_work_stood(
+    first: str | None, then: str | None, tools: Tools, tmp_path: Path
+) -> None:
+    path, captions = tmp_path / "talk.mp4", tmp_path / "talk.srt"
+    path.write_bytes((MEDIA / "samples" / "dal.mp4").read_bytes())
+    captions.write_text(first or "")
+    video = upload(path, title="A talk")
+    stopped = Run(tools, video).steps[1].checkpoint
+    captions.write_text(then or "")
+    rest = Run(tools, video, Start(carried(stopped)))
+    *windows, last = [step.checkpoint for step in rest.steps]
+    assert [window.next_window for window in windows] == list(range(3, 3 + len(windows)))
+    assert last.revision > stopped.revision
+    assert "penalty" not in " ".join(rest.read[-1])  # said before
+    (final,) = revisions_of(rest.steps[-1:])
+    status = final.tags.data.status
+    assert status.basis == (("captions.sidecar", "asr") if None in (first, then) else ("captions.sidecar",))
+    assert status.coverage.ratio == pytest.approx(1.0, abs=0.03)
 
 
 def test_another_version_of_the_content_has_other_ids(tools: Tools) -> None:

@@ -24,10 +24,6 @@ _PAD_S = 0.4
 _EARLIEST_CUT = 0.6  # of the window's target length
 _SILENCE = 0.25
 
-# The detector hears the same blocks however the audio comes: floating-point sums depend on their shapes.
-_BLOCK_FRAMES = 32
-_BLOCK_SAMPLES = _BLOCK_FRAMES * FRAME_SAMPLES
-
 Samples = NDArray[np.float32]
 Probabilities = NDArray[np.float32]
 SpeechProbability = Callable[[Samples], Probabilities]
@@ -60,47 +56,52 @@ class AudioWindow:
 
 
 def speech_windows(
-    chunks: Iterable[Chunk], speech_probability: SpeechProbability, settings: WindowSettings
+    chunks: Iterable[Chunk],
+    speech_probability: SpeechProbability,
+    settings: WindowSettings,
+    first: int = 0,
+    start_s: float = 0.0,
 ) -> Iterator[AudioWindow]:
     """Windows that lie end to end and cover the audio, each yielded as soon as its end is known.
 
-    `chunks` are contiguous from 0. `speech_probability` hears the audio in order, whole frames of 512 samples
-    at a time, and gives each frame's probability of speech. The windows depend on the audio and the settings
-    alone, not on how the audio is chunked. About one window of audio is held.
+    `chunks` are contiguous from 0. `speech_probability` hears whole frames of 512 samples, and gives each one's
+    probability of speech; it hears each window on its own, so that a window depends on its number, on the audio from
+    its start, and on the settings alone: not on how the audio is chunked, and not on what came before. So the windows
+    from number `first` on, which starts at `start_s`, are the same when those before are not made. About one window
+    of audio is held.
     """
-    index, start_s = 0, 0.0
-    samples, probabilities = np.empty(0, np.float32), np.empty(0, np.float32)
-    for block in _blocks(chunks):
-        samples = np.concatenate([samples, block])
-        probabilities = np.concatenate([probabilities, speech_probability(_whole_frames(block))])
-        while len(samples) > (target := _target_frames(index, settings)) * FRAME_SAMPLES:
-            cut = _cut(probabilities[:target])
-            window = _window(index, start_s, samples[: cut * FRAME_SAMPLES], probabilities[:cut])
-            samples, probabilities = samples[cut * FRAME_SAMPLES :], probabilities[cut:]
-            index, start_s = index + 1, window.end_s
-            yield window
-    if len(samples):
-        yield _window(index, start_s, samples, probabilities)
+    index, rest = first, _without_first(round(start_s * SAMPLE_RATE), chunks)
+    samples = np.empty(0, np.float32)
+    while True:
+        size = _target_frames(index, settings) * FRAME_SAMPLES
+        samples = _filled(samples, rest, size + 1)  # one more than a window's most tells whether it is the last
+        if not len(samples):
+            return
+        probabilities = speech_probability(_whole_frames(samples[:size]))
+        if len(samples) > size:
+            probabilities = probabilities[: _cut(probabilities)]
+        window = _window(index, start_s, samples[: len(probabilities) * FRAME_SAMPLES], probabilities)
+        yield window
+        index, start_s, samples = index + 1, window.end_s, samples[len(window.samples) :]
 
 
 def _target_frames(index: int, settings: WindowSettings) -> int:
     return round(window_length_s(index, settings) / FRAME_S)
 
 
-def _blocks(chunks: Iterable[Chunk]) -> Iterator[Samples]:
-    """The same audio in blocks of one size, the last one shorter."""
-    held: list[Samples] = []
-    size = 0
+def _without_first(num_samples: int, chunks: Iterable[Chunk]) -> Iterator[Samples]:
     for chunk in chunks:
-        held.append(chunk.samples)
-        size += len(chunk.samples)
-        if size >= _BLOCK_SAMPLES:
-            joined = np.concatenate(held)
-            whole = size - size % _BLOCK_SAMPLES
-            yield from np.split(joined[:whole], whole // _BLOCK_SAMPLES)
-            held, size = [joined[whole:]], size - whole
-    if size:
-        yield np.concatenate(held)
+        yield chunk.samples[num_samples:]
+        num_samples = max(0, num_samples - len(chunk.samples))
+
+
+def _filled(samples: Samples, rest: Iterator[Samples], size: int) -> Samples:
+    """`samples` and as much of the rest as it takes to have `size` of them, where there is so much."""
+    parts, length = [samples], len(samples)
+    while length < size and (part := next(rest, None)) is not None:
+        parts.append(part)
+        length += len(part)
+    return np.concatenate(parts)
 
 
 def _whole_frames(samples: Samples) -> Samples:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from consumer.display import out
 from consumer.settings import load_settings
-from consumer.tagging import Tools, tag_video
+from consumer.tagging import Tools, revisions_of, tag_video
 from consumer.tools import open_tools
 from schemas import VideoUploaded
 
@@ -86,7 +86,7 @@ def tag_one(path: str, tools: Tools) -> Measured:
     forget_peak()
     rest_bytes, started_s = memory_bytes("VmRSS"), time.monotonic()
     with watch.running():
-        *_, final = tag_video(VideoUploaded(video_id="long", uri=path), tools, lambda: False)
+        *_, final = revisions_of(tag_video(VideoUploaded(video_id="long", uri=path), tools, lambda: False))
     return Measured(
         media_s=final.tags.data.status.coverage.media_s,
         wall_s=time.monotonic() - started_s,

@@ -24,7 +24,7 @@ from consumer.display import out
 from consumer.media.decode import open_media
 from consumer.media.fetch import open_source
 from consumer.settings import Settings, load_settings
-from consumer.tagging import Tools, tag_video
+from consumer.tagging import Tools, revisions_of, tag_video
 from consumer.tools import open_tools
 from schemas import VideoUploaded
 from tests.benchmarks import SPOKEN
@@ -53,7 +53,8 @@ def tag_together(tools: Tools, paths: Sequence[Path]) -> list[float]:
 
     def first_tag_s(number: int, path: Path) -> float:
         upload = VideoUploaded(video_id=f"{path.stem}-{number}", uri=str(path))
-        first, *_ = [time.monotonic() - started_s for _ in tag_video(upload, tools, lambda: False)]
+        revisions = revisions_of(tag_video(upload, tools, lambda: False))
+        first, *_ = [time.monotonic() - started_s for _ in revisions]
         return first
 
     with ThreadPoolExecutor(len(paths)) as pool:
@@ -113,7 +114,8 @@ def row(ours: Turn, plain: Turn, paths: Sequence[Path], media_s: float) -> str:
 def answers(tools: Tools, script: PlainScript) -> Iterator[str]:
     """What each side said of each video: speed is worth nothing without an answer."""
     for path in SPOKEN:
-        *_, final = tag_video(VideoUploaded(video_id=path.stem, uri=str(path)), tools, lambda: False)
+        upload = VideoUploaded(video_id=path.stem, uri=str(path))
+        *_, final = revisions_of(tag_video(upload, tools, lambda: False))
         topics = ", ".join(f"{tag.name} {tag.p:.2f}" for tag in (final.tags.data.tags or ())[:2])
         yield f"{path.stem}: ours {topics}; plain {script.tag(path)!r}"
 
