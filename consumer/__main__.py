@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings file; variables win over it")
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    for add in (_add_stream_commands, _add_local_commands, _add_training_commands):
+    for add in (_add_stream_commands, _add_dead_letter_commands, _add_local_commands, _add_training_commands):
         add(subcommands)
     return parser
 
@@ -58,7 +58,8 @@ def _add_stream_commands(subcommands: Subcommands) -> None:
     run = _command(subcommands, "run", commands.run, "consume uploads from Kafka until SIGTERM")
     run.description = (
         "Consumes video-uploaded events, publishes tags, serves /metrics, /livez and /readyz. SIGTERM drains: takes no "
-        "more, finishes or gives back what is in flight, commits, leaves the group, exits 0. A second exits at once."
+        "more, stops each video after the window in hand, stores what is ready, leaves the group, exits 0. A second "
+        "exits at once."
     )
     publish = _command(subcommands, "publish", commands.publish, "send a video-uploaded event for each file or URL")
     publish.add_argument("media", nargs="+", help="files or URLs, as the consumers can reach them")
@@ -79,6 +80,38 @@ def _add_stream_commands(subcommands: Subcommands) -> None:
         "--partitions", type=int, default=12, help="of the input, and so the most consumers at work (12)"
     )
     create.add_argument("--replication", type=int, default=1, help="copies of each partition; 3 in production (1)")
+
+
+def _add_dead_letter_commands(subcommands: Subcommands) -> None:
+    dlq = subcommands.add_parser("dlq", help="look at dead letters, and send them again")
+    letters = dlq.add_subparsers(required=True, metavar="COMMAND")
+    listed = _command(letters, "list", commands.list_dead_letters, "print the dead letters, oldest first")
+    listed.add_argument("--json", action="store_true", help="print each event on one line, and nothing else")
+
+    redrive = _command(letters, "redrive", commands.redrive_dead_letters, "try the uploads of dead letters again")
+    redrive.description = (
+        "Shows which dead letters would be sent where. With --send, sends them to the retry topic: the consumer takes "
+        "each upload up again, at its first try; readers of the uploads topic see nothing of it. The dead letters stay "
+        "where they are: choose with --since those that were not redriven yet."
+    )
+    redrive.add_argument("--send", action="store_true", help="send them; without it nothing is sent")
+    for command in (listed, redrive):
+        _add_selection(command)
+
+
+def _add_selection(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--reason", action="append", default=[], metavar="CODE", help="only this reason code; may be given repeatedly"
+    )
+    command.add_argument("--stage", help="only this stage")
+    command.add_argument("--video", metavar="ID", help="only this video")
+    command.add_argument(
+        "--since",
+        type=commands.moment_ms,
+        metavar="TIME",
+        help="stored then or later: 2026-05-01T12:00:00Z (UTC unless it says otherwise), or an age like 30m, 2h, 7d",
+    )
+    command.add_argument("--until", type=commands.moment_ms, metavar="TIME", help="stored before then, likewise")
 
 
 def _add_local_commands(subcommands: Subcommands) -> None:

@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from consumer.errors import Abandoned, PermanentError, TagstreamError
 from consumer.health import HealthServer
+from consumer.kafka.delivery import AtLeastOnce
 from consumer.kafka.intake import Intake
-from consumer.kafka.offsets import Claim
 from consumer.kafka.outbox import Outbox
 from consumer.kafka.records import Job
+from consumer.kafka.transactions import ExactlyOnce
 from consumer.settings import Settings
 from consumer.tagging import Tools
-from consumer.tools import open_tools
 from consumer.worker import Worker
 
 log = logging.getLogger(__name__)
 
 _LAST_STORE_S = 10.0
+_LOOK_S = 0.5
 
 
 class App:
@@ -33,18 +33,20 @@ class App:
         self._stopping = threading.Event()
         self.failure: BaseException | None = None
         self.intake = Intake(settings.kafka, settings.max_videos_in_flight, self._begin)
-        self._outbox = Outbox(settings.kafka, self._stored, self._refused)
+        delivery = ExactlyOnce if settings.kafka.delivery == "exactly_once" else AtLeastOnce
+        self._outbox = Outbox(settings.kafka, self.intake.offsets, self.intake.member, delivery, self.intake.finished)
         self._worker = Worker(tools, self._outbox, settings.kafka)
-        self._jobs: dict[Claim, Job] = {}
 
-    def run(self) -> None:
-        """Consumes until `stop`, then drains: takes no more, finishes or gives back what is in flight, commits and
-        leaves the group. Raises what made it impossible to go on; only what is stored is committed then."""
+    def run(self) -> bool:
+        """Consumes until `stop`, then drains: takes no more, ends or gives back what is in flight, stores it and
+        leaves the group; false if not all could be stored. Raises what made it impossible to go on; only what is stored
+        is committed then."""
         outbox = self._start("outbox", self._outbox.run)
-        intake = self._start("intake", self.intake.run)
-        self._stopping.wait()
-        log.info("draining: up to %.0f s for what is in flight", self._settings.drain_s)
-        # Results are stored while the intake drains, since only what is stored may be committed.
+        intake = self._start("intake", lambda: self.intake.run(self._outbox))
+        while not self._stopping.wait(_LOOK_S):  # a signal may reach another thread, and wakes this one only then
+            pass
+        log.info("draining: up to %.0f s for the windows in hand", self._settings.drain_s)
+        # Results are stored while the intake drains, since only a member of the group may store them.
         drained = self.intake.drain(0.0 if self.failure else self._settings.drain_s)
         stored = self._outbox.close(_LAST_STORE_S)
         for thread in (intake, outbox):
@@ -52,6 +54,7 @@ class App:
         if self.failure is not None:
             raise self.failure
         log.info("drained" if drained and stored else "stopped before all was stored; it will be tagged again")
+        return drained and stored
 
     def stop(self) -> None:
         self._stopping.set()
@@ -60,23 +63,11 @@ class App:
         return self.intake.assigned_once and not self._stopping.is_set()
 
     def _begin(self, job: Job) -> None:
-        self._jobs[job.claim] = job
-        self._start(f"upload-{job.claim.partition}-{job.claim.offset}", lambda: self._work(job))
+        self._start(f"upload-{job.claim.partition.number}-{job.claim.offset}", lambda: self._work(job))
 
     def _work(self, job: Job) -> None:
         if not self._worker.work(job):
-            self._jobs.pop(job.claim, None)
-
-    def _stored(self, claim: Claim) -> None:
-        self._jobs.pop(claim, None)
-        self.intake.finished(claim)
-
-    def _refused(self, claim: Claim, error: PermanentError) -> None:
-        """Kafka would not take one of the upload's records, and its worker has gone: another one buries it."""
-        job = self._jobs.pop(claim, None)
-        if job is None:  # that was the dead letter itself: stopping is better than losing it
-            raise TagstreamError(f"Kafka refuses a dead letter: {error}")
-        self._start(f"refused-{claim.partition}-{claim.offset}", lambda: self._worker.bury(job, error))
+            self.intake.given_back(job.claim)
 
     def _start(self, name: str, body: Callable[[], None]) -> threading.Thread:
         """A thread whose failure ends the process: nothing that we do not understand may be committed."""
@@ -84,8 +75,6 @@ class App:
         def guarded() -> None:
             try:
                 body()
-            except Abandoned:
-                log.info("%s: given back", name)
             except BaseException as error:
                 self.failure = self.failure or error
                 self.stop()
@@ -98,6 +87,8 @@ class App:
 
 def run_process(settings: Settings) -> int:
     """`tagstream run`: the exit code. SIGTERM or SIGINT drains; a second one exits at once."""
+    from consumer.tools import open_tools  # the models' libraries, seconds of work, which an App can do without
+
     ready: list[App] = []
     health = HealthServer(
         settings.http,
@@ -110,9 +101,9 @@ def run_process(settings: Settings) -> int:
         ready.append(app)
         stopped.call(app.stop)
         log.info("consuming %s as group %s", settings.kafka.uploads_topic, settings.kafka.group_id)
-        app.run()
+        clean = app.run()
     health.close()
-    return 0
+    return 0 if clean else 1
 
 
 class StopSignals:

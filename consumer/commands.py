@@ -3,12 +3,13 @@
 import argparse
 import hashlib
 import logging
+import re
 import shlex
 import uuid
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +22,8 @@ from schemas import TagsEvent, UploadedEvent, VideoUploaded, explain
 
 log = logging.getLogger(__name__)
 
+_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
 
 def run(options: argparse.Namespace, loaded: Loaded) -> int:
     from consumer.app import run_process
@@ -32,7 +35,7 @@ def run(options: argparse.Namespace, loaded: Loaded) -> int:
 
 
 def tag(options: argparse.Namespace, loaded: Loaded) -> int:
-    from consumer.tagging import tag_video
+    from consumer.tagging import revisions_of, tag_video
     from consumer.tools import open_tools
 
     failed = 0
@@ -40,8 +43,8 @@ def tag(options: argparse.Namespace, loaded: Loaded) -> int:
     with open_tools(loaded.settings) as tools, TagsDisplay() as display:
         for upload in uploads:
             try:
-                with closing(tag_video(upload, tools, lambda: False)) as revisions:
-                    for revision in revisions:
+                with closing(tag_video(upload, tools, lambda: False)) as steps:
+                    for revision in revisions_of(steps):
                         if options.json:
                             out(revision.tags.model_dump_json())
                         else:
@@ -113,6 +116,34 @@ def create_topics(options: argparse.Namespace, loaded: Loaded) -> int:
     for name, outcome in create_topics(loaded.settings.kafka, options.partitions, options.replication).items():
         out(f"{name}: {outcome}")
     return 0
+
+
+def list_dead_letters(options: argparse.Namespace, loaded: Loaded) -> int:
+    from consumer.dlq import list_letters
+
+    return list_letters(loaded.settings.kafka, options)
+
+
+def redrive_dead_letters(options: argparse.Namespace, loaded: Loaded) -> int:
+    from consumer.dlq import redrive_letters
+
+    return redrive_letters(loaded.settings.kafka, options)
+
+
+def moment_ms(text: str) -> int:
+    """Unix time of `2026-05-01T12:00:00Z`, UTC unless it says otherwise, or of an age: `30m`, `2h`, `7d`.
+
+    For argparse: raises ArgumentTypeError.
+    """
+    try:
+        age = re.fullmatch(r"([0-9]+)([smhd])", text)
+        moment = datetime.now(UTC) - int(age[1]) * _UNITS[age[2]] if age else datetime.fromisoformat(text)
+        since_epoch = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime.fromtimestamp(0, UTC)
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a time like 2026-05-01T12:00:00Z nor an age like 30m, 2h or 7d"
+        ) from error
+    return max(0, since_epoch // timedelta(milliseconds=1))
 
 
 def train(options: argparse.Namespace, loaded: Loaded) -> int:

@@ -68,7 +68,7 @@ def _cells(data: VideoTags) -> tuple[str, ...]:
     topics = [f"{tag.name} {tag.p:.2f}{'' if tag.accepted else '?'}" for tag in (data.tags or ())[:3]]
     flagged = [label for label in data.moderation or () if label.band != "clear"]
     return (
-        _plain(data.video.id),
+        plain(data.video.id),
         f"{data.status.stage} {data.status.revision}",
         f"{coverage.media_s:.0f} s{share}",
         ", ".join(topics) or "unknown",
@@ -83,5 +83,6 @@ def _severity(band: str) -> int:
     return ("clear", "review", "act").index(band)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """What a terminal would obey is shown as a question mark."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -13,11 +13,19 @@ records_received = Counter("tagstream_records_received", "Input records polled."
 uploads_received = Counter("tagstream_uploads_received", "Uploads found in the input records.", ["format"])
 uploads_finished = Counter(
     "tagstream_uploads_finished",
-    "Uploads by outcome: published, dead_lettered; abandoned counts records given back without commit.",
+    "By outcome: published, dead_lettered, retrying, duplicate, superseded, settled; abandoned: records given back.",
     ["outcome"],
 )
 uploads_in_flight = Gauge("tagstream_uploads_in_flight", "Uploads being worked on.")
 dead_letters = Counter("tagstream_dead_letters", "Dead letters written, by stage and reason code.", ["stage", "reason"])
+
+retries = Counter(
+    "tagstream_retries", "Uploads sent to the retry topic, by stage and reason code.", ["stage", "reason"]
+)
+resumed = Counter("tagstream_resumed", "Uploads whose work went on where it had stopped.")
+progress_unreadable = Counter(
+    "tagstream_progress_unreadable", "Progress that could not be used, by why: the upload starts over.", ["why"]
+)
 
 # --- what went out ---
 events_published = Counter("tagstream_events_published", "Events stored by the broker.", ["type"])
@@ -68,6 +76,17 @@ rebalances = Counter("tagstream_rebalances", "Assignment changes.", ["event"])
 late_results_dropped = Counter(
     "tagstream_late_results_dropped", "Results that came after their partition was taken away."
 )
-commits = Counter("tagstream_commits", "Offset commits, by result.", ["result"])
+commits = Counter("tagstream_commits", "Offset commits at least once, by result.", ["result"])
+transaction_seconds = Histogram("tagstream_transaction_seconds", "Time of a stored transaction.", buckets=_SHORT_S)
+transaction_failures = Counter(
+    "tagstream_transaction_failures", "Transactions that failed and were tried again, by error.", ["code"]
+)
+producers_replaced = Counter(
+    "tagstream_producers_replaced", "Transactional producers replaced, a commit being in doubt.", ["reason"]
+)
+restore_seconds = Histogram(
+    "tagstream_restore_seconds", "Time from an assignment until its progress was read.", buckets=_SHORT_S
+)
+retries_waiting = Gauge("tagstream_retries_waiting", "Retries held until their time.")
 kafka_errors = Counter("tagstream_kafka_errors", "Errors reported by the Kafka client.", ["code"])
 poll_turn_timestamp = Gauge("tagstream_poll_loop_last_turn_timestamp_seconds", "Unix time of the last poll turn.")

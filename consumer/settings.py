@@ -23,9 +23,15 @@ class _Section(BaseModel):
 class KafkaSettings(_Section):
     bootstrap_servers: str = Field("localhost:9092", description="Brokers, host:port, comma-separated.")
     group_id: str = Field("tagstream", description="Consumer group.")
-    transactional_id: str = Field("tagstream-0", description="One per process; static across restarts.")
-    delivery: Literal["at_least_once"] = Field(
-        "at_least_once", description="Every event at least once, with ids that show repeats."
+    transactional_id: str = Field(
+        "tagstream-{hostname}",
+        description="One per process, the same after a restart; {hostname} is the machine's name.",
+    )
+    delivery: Literal["exactly_once", "at_least_once"] = Field(
+        "exactly_once", description="at_least_once: without transactions, with ids that show repeats."
+    )
+    transaction_timeout_s: float = Field(
+        10.0, ge=2, le=900, description="A transaction that is open for longer, its process being dead, is undone."
     )
     uploads_topic: str = Field("video-uploaded", description="Input: uploads.")
     tags_topic: str = Field("video-tags", description="Output: every revision of every video's tags.")
@@ -34,9 +40,26 @@ class KafkaSettings(_Section):
     retry_topic: str = Field("video-tags-retry", description="Uploads to try again later.")
     dead_letter_topic: str = Field("video-tags-dlq", description="Uploads that cannot work, with their reason.")
     max_upload_event_bytes: int = Field(262_144, gt=0, description="A larger upload event is dead-lettered.")
-    commit_interval_s: float = Field(0.1, gt=0, description="Offsets are committed at most this often.")
-    group_protocol: Literal["classic", "consumer"] = Field(
-        "classic", description="Rebalance protocol; `consumer` (KIP-848) needs brokers of 4.0 or newer."
+    max_attempts: int = Field(6, gt=0, description="Times that an upload is tried before it is dead-lettered.")
+    retry_first_s: float = Field(
+        10.0, gt=0, description="Wait before the second try; four times as long before each next."
+    )
+    retry_longest_s: float = Field(3600.0, gt=0, description="Longest wait before a try.")
+    max_deaths: int = Field(
+        3, gt=0, description="Times that the process may die over an upload, which is then dead-lettered."
+    )
+    max_dead_letters_in_a_row: int = Field(
+        100, ge=0, description="So many uploads without a good one between them end the process; 0: no limit."
+    )
+    remembered_uploads: int = Field(
+        20_000, gt=0, description="Finished uploads of a partition among which a repeated one is recognised."
+    )
+    commit_interval_s: float = Field(0.1, gt=0, description="Results and offsets are committed at most this often.")
+    group_protocol: Literal["auto", "classic", "consumer"] = Field(
+        "auto", description="Rebalance protocol; auto: `consumer` (KIP-848) where the brokers know it."
+    )
+    group_instance_id: str | None = Field(
+        None, description="Static membership, with {hostname} as above: a quick restart causes no rebalance."
     )
     client: dict[str, str] = Field(
         default_factory=dict,

@@ -2,16 +2,18 @@
 
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
 from consumer.errors import Abandoned, PermanentError
+from consumer.kafka.delivery import AtLeastOnce
 from consumer.kafka.intake import Intake
-from consumer.kafka.offsets import Claim
 from consumer.kafka.outbox import Outbox
 from consumer.kafka.records import Job, Record
+from consumer.kafka.transactions import ExactlyOnce
 from consumer.settings import KafkaSettings
 
 
@@ -43,9 +45,10 @@ class House:
         work: Callable[[Job], object] = lambda job: None,
         drain_s: float = 10.0,
     ) -> None:
+        # As each process has.
+        settings = settings.model_copy(update={"transactional_id": f"house-{uuid.uuid4().hex[:8]}"})
         self.settings = settings
         self.begun: list[Job] = []
-        self.refused: list[PermanentError] = []
         self.errors: list[BaseException] = []
         self.drained = False
         self.stored = False
@@ -53,10 +56,10 @@ class House:
         self._drain_s = drain_s
         self._workers = ThreadPoolExecutor(capacity)
         self.intake = Intake(settings, capacity, self._begin)
-        self.outbox = Outbox(settings, self.intake.finished, self._refuse)
-        self._threads = [
-            threading.Thread(target=self._guard, args=(run,)) for run in (self.intake.run, self.outbox.run)
-        ]
+        delivery = ExactlyOnce if settings.delivery == "exactly_once" else AtLeastOnce
+        self.outbox = Outbox(settings, self.intake.offsets, self.intake.member, delivery, self.intake.finished)
+        runs = (lambda: self.intake.run(self.outbox), self.outbox.run)
+        self._threads = [threading.Thread(target=self._guard, args=(run,)) for run in runs]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -82,14 +85,13 @@ class House:
     def _do(self, job: Job) -> None:
         try:
             self.work(job)
-            if not job.cancelled.is_set():
-                self.outbox.put(job.claim, [result(self.settings, job)], done=True)
+            if job.cancelled.is_set():
+                self.intake.given_back(job.claim)
+            else:
+                self.outbox.finish(job.claim, [result(self.settings, job)])
         except PermanentError as error:
             dead = Record(self.settings.dead_letter_topic, job.key, error.reason.encode(), [], "test")
-            self.outbox.put(job.claim, [dead], done=True)
-
-    def _refuse(self, claim: Claim, error: PermanentError) -> None:
-        self.refused.append(error)
+            self.outbox.finish(job.claim, [dead])
 
     def _guard(self, work: Callable[[], None]) -> None:
         try:

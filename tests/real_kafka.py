@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
 from consumer.kafka.admin import create_topics
 from consumer.settings import KafkaSettings
@@ -64,14 +64,15 @@ _why_skipped: set[str] = set()
 class Broker:
     """One Apache Kafka process that keeps its port and its data over a restart."""
 
-    def __init__(self, home: Path, directory: Path) -> None:
+    def __init__(self, home: Path, directory: Path, properties: str = "") -> None:
         self._home = home
         self._directory = directory
         self._properties = directory / "server.properties"
         self._process: subprocess.Popen[bytes] | None = None
         port, controller_port = _free_ports(2)
         self.bootstrap = f"127.0.0.1:{port}"
-        self._properties.write_text(_PROPERTIES.format(port=port, controller_port=controller_port, directory=directory))
+        ours = _PROPERTIES.format(port=port, controller_port=controller_port, directory=directory)
+        self._properties.write_text(ours + properties)
 
     def start(self) -> None:
         """Returns when the broker answers; the first time it is formatted. One that runs is left alone."""
@@ -83,6 +84,13 @@ class Broker:
         self._process = self._tool("kafka-server-start.sh", str(self._properties))
         with closing(Producer({"bootstrap.servers": self.bootstrap, "log_level": 0})) as client:
             client.list_topics(timeout=_START_S)
+
+    def stop(self) -> None:
+        """Ends the process in order, as an operator does."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(_STOP_S)
+            self._process = None
 
     def kill(self) -> None:
         """Ends the process as a crash would."""
@@ -167,7 +175,15 @@ class Topics:
     def _committed(self, reader: Consumer) -> dict[int, int]:
         topic = self.settings.uploads_topic
         asked = [TopicPartition(topic, partition) for partition in _known_partitions(reader, topic)]
-        return {p.partition: p.offset for p in reader.committed(asked, timeout=10) if p.offset >= 0}
+        until_s = time.monotonic() + 20
+        while True:
+            try:
+                found = reader.committed(asked, timeout=10)
+            except KafkaException:  # a broker that was just away looks for its coordinator
+                if time.monotonic() > until_s:
+                    raise
+            else:
+                return {p.partition: p.offset for p in found if p.offset >= 0}
 
 
 def kafka_settings(bootstrap: str, **changes: object) -> KafkaSettings:
@@ -192,7 +208,7 @@ def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if running := os.environ.get("TAGSTREAM_TEST_BOOTSTRAP"):
         yield running
         return
-    broker = Broker(_home_or_skip(), tmp_path_factory.mktemp("kafka"))
+    broker = Broker(home_or_skip(), tmp_path_factory.mktemp("kafka"))
     try:
         broker.start()
         yield broker.bootstrap
@@ -203,8 +219,19 @@ def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker, not started yet, that the tests of a module may start, kill and freeze."""
-    broker = Broker(_home_or_skip(), tmp_path_factory.mktemp("kafka"))
+    broker = Broker(home_or_skip(), tmp_path_factory.mktemp("kafka"))
     try:
+        yield broker
+    finally:
+        broker.kill()
+
+
+@pytest.fixture(scope="module")
+def classic_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker that runs, and knows the new rebalance protocol (KIP-848) but does not speak it."""
+    broker = Broker(home_or_skip(), tmp_path_factory.mktemp("kafka"), "group.coordinator.rebalance.protocols=classic\n")
+    try:
+        broker.start()
         yield broker
     finally:
         broker.kill()
@@ -248,7 +275,8 @@ def _known_partitions(client: Any, topic: str) -> list[int]:
     return partitions
 
 
-def _home_or_skip() -> Path:
+def home_or_skip() -> Path:
+    """The folder of an Apache Kafka; skips the test where there is none that can run."""
     home = Path(os.environ.get("KAFKA_HOME") or Path(__file__).parents[2] / "shared" / "kafka")
     if not (home / "bin" / "kafka-server-start.sh").exists():
         _skip(f"no Apache Kafka at {home}; set KAFKA_HOME to one, or TAGSTREAM_TEST_BOOTSTRAP to its address")

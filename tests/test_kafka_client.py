@@ -1,11 +1,12 @@
 import logging
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError
 
 from consumer.errors import SettingsError, TagstreamError
-from consumer.kafka.client import Troubles, client_config, consumer_config, plain_reason
-from consumer.kafka.intake import Intake
+from consumer.kafka.client import Troubles, client_config, consumer_config, open_client, plain_reason
+from consumer.kafka.delivery import AtLeastOnce
+from consumer.kafka.transactions import ExactlyOnce
 from consumer.settings import KafkaSettings
 
 
@@ -24,6 +25,9 @@ def test_client_settings_reach_librdkafka_and_win_over_ours() -> None:
     [
         ("group_id", "use kafka.group_id"),
         ("bootstrap_servers", "use kafka.bootstrap_servers"),
+        ("group_protocol", "use kafka.group_protocol"),
+        ("transactional_id", "use kafka.transactional_id"),
+        ("transaction_timeout_ms", "use kafka.transaction_timeout_s"),
         ("enable_auto_commit", "the delivery guarantee rests on it"),
         ("isolation_level", "the delivery guarantee rests on it"),
     ],
@@ -34,16 +38,35 @@ def test_client_settings_that_would_break_the_house_are_refused(name: str, says:
 
 
 @pytest.mark.parametrize("wrong", [{"no_such_key": "1"}, {"security_protocol": "none"}, {"fetch_min_bytes": "many"}])
-def test_what_librdkafka_does_not_take_is_wrong_usage(wrong: dict[str, str]) -> None:
-    with pytest.raises(SettingsError, match=next(iter(wrong)).replace("_", ".")):
-        Intake(settings(**wrong), 1, lambda job: None)
+@pytest.mark.parametrize("delivery", [AtLeastOnce, ExactlyOnce])
+def test_what_librdkafka_does_not_take_is_wrong_usage(
+    wrong: dict[str, str], delivery: type[AtLeastOnce | ExactlyOnce]
+) -> None:
+    name = next(iter(wrong)).replace("_", ".")
+    with pytest.raises(SettingsError, match=name):
+        delivery(settings(**wrong), lambda: False)
+    with pytest.raises(SettingsError, match=name):
+        open_client(Consumer, consumer_config(settings(**wrong)))
 
 
-def test_the_new_protocol_is_not_sent_what_it_refuses() -> None:
-    changed = KafkaSettings.model_validate({"group_protocol": "consumer"})
-    assert "partition.assignment.strategy" not in consumer_config(changed)
-    assert consumer_config(settings())["partition.assignment.strategy"] == "cooperative-sticky"
-    Intake(changed, 1, lambda job: None)
+def test_each_group_protocol_is_sent_only_what_it_takes() -> None:
+    classic, new = consumer_config(settings(), "classic"), consumer_config(settings(), "consumer")
+    assert classic["partition.assignment.strategy"] == "cooperative-sticky"
+    assert "partition.assignment.strategy" not in new
+    for config in (classic, new):
+        open_client(Consumer, config).close()
+
+
+def test_a_member_reads_only_what_is_committed_and_commits_only_what_it_is_told_to() -> None:
+    config = consumer_config(settings())
+    assert config["isolation.level"] == "read_committed"
+    assert config["enable.auto.commit"] is config["enable.auto.offset.store"] is False
+
+
+def test_a_static_member_says_its_name() -> None:
+    static = KafkaSettings.model_validate({"group_instance_id": "tagger-3"})
+    assert consumer_config(static)["group.instance.id"] == "tagger-3"
+    assert "group.instance.id" not in consumer_config(settings())
 
 
 def down(servers: str = "k:9092") -> list[KafkaError]:

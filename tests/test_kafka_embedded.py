@@ -13,7 +13,7 @@ from tests.test_kafka_admin import upload
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_the_whole_way_works_on_the_embedded_broker(protocol: str) -> None:
-    plain = KafkaSettings.model_validate({"group_protocol": protocol})
+    plain = KafkaSettings.model_validate({"group_protocol": protocol, "delivery": "at_least_once"})
     with EmbeddedBroker(topic_names(plain)) as broker:
         settings = plain.model_copy(update={"bootstrap_servers": broker.bootstrap_servers})
         topics = Topics(settings)

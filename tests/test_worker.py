@@ -3,405 +3,311 @@ can fail on demand."""
 
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
 
-import numpy as np
 import pytest
 
-from consumer import app, labels
-from consumer.app import App
-from consumer.errors import Abandoned, PermanentError, TagstreamError, TransientError, UploadError
-from consumer.evidence import Aspect, Logits
-from consumer.kafka.offsets import Claim
-from consumer.kafka.outbox import STAGE, Outbox
-from consumer.kafka.records import Job, Record
-from consumer.llm.heads import Heads
-from consumer.revisions import Makers, Medium
-from consumer.settings import KafkaSettings, Settings
-from consumer.tagging import OpenMedia, Tools
-from consumer.tags import ReadOut
-from consumer.training.shipped import shipped_folders
-from consumer.transcript import Passage, Segment, TextWindow
-from consumer.worker import Worker
-from schemas import CaseEvent, DeadLetterEvent, Provenance, TagsEvent, VideoUploaded
-from tests.kafka_house import eventually
-from tests.test_app import uploaded
+from consumer.errors import Abandoned, TagstreamError
+from consumer.kafka.delivery import STAGE
+from consumer.transcript import Passage
+from schemas import VideoUploaded
+from tests.stand_ins import (
+    GONE,
+    KAFKA,
+    NUM_WINDOWS,
+    REFUSAL,
+    SLOW,
+    UPLOADED_MS,
+    Fails,
+    House,
+    at,
+    closed_from,
+    put_into_bucket,
+    uploaded,
+)
 
-KAFKA = KafkaSettings()
-NUM_REVISIONS = 3  # of a `Talk`: one for each window, and the final one
-REFUSAL = PermanentError("result_refused", "Kafka refuses a record of 2000000 bytes", stage=STAGE)
-GONE = PermanentError("file_not_found", "there is no file /gone.mp4", stage="fetch")
-
-
-class FakeOutbox(Outbox):
-    """Keeps what is put. The puts numbered `refused_at` are refused; from `closed_at` on it is closed."""
-
-    def __init__(self, refused_at: Collection[int] = (), closed_at: float = float("inf")) -> None:
-        self.records: list[Record] = []
-        self.ended: dict[int, Claim] = {}  # by the number of the put that was `done`
-        self.num_puts = 0
-        self._refused_at, self._closed_at = refused_at, closed_at
-
-    def put(self, claim: Claim, records: Sequence[Record], *, done: bool) -> None:
-        number, self.num_puts = self.num_puts, self.num_puts + 1
-        if number >= self._closed_at:
-            raise Abandoned("the outbox is closed")
-        if number in self._refused_at:
-            raise REFUSAL
-        self.records += records
-        if done:
-            self.ended[number] = claim
-
-    @property
-    def tags(self) -> list[TagsEvent]:
-        return [TagsEvent.model_validate_json(r.value or b"") for r in self.records if r.topic == KAFKA.tags_topic]
-
-    @property
-    def cases(self) -> list[CaseEvent]:
-        return [CaseEvent.model_validate_json(r.value or b"") for r in self.records if r.topic == KAFKA.cases_topic]
-
-    @property
-    def letters(self) -> list["Letter"]:
-        return [
-            Letter(DeadLetterEvent.model_validate_json(r.value or b""), dict(r.headers), r.key)
-            for r in self.records
-            if r.topic == KAFKA.dead_letter_topic
-        ]
-
-
-class Letter(NamedTuple):
-    """A dead letter, and its record's headers and key."""
-
-    event: DeadLetterEvent
-    headers: dict[str, bytes | None]
-    key: bytes | None
-
-    @property
-    def of_record(self) -> bool:
-        """Of the record as a whole, which does not carry its value."""
-        return self.event.data.video_id is None and "x-dlq-orig-value" not in self.headers
-
-
-class Talk:
-    """Open media: the first half minute of a minute, in two windows."""
-
-    def windows(self) -> Iterator["Future[TextWindow]"]:
-        for index, (start_s, end_s) in enumerate([(0.0, 10.0), (10.0, 30.0)]):
-            future: Future[TextWindow] = Future()
-            segment = Segment(start_s, end_s, "Double your money today, and send us the keys of your wallet first.")
-            future.set_result(TextWindow(index, start_s, end_s, (segment,), "asr"))
-            yield future
-
-    def medium(self) -> Medium:
-        return Medium("v1", 60.0)
-
-
-def open_talk(upload: VideoUploaded) -> AbstractContextManager[OpenMedia]:
-    """A talk, or the error of a file that is gone."""
-    if "gone" in upload.uri:
-        raise GONE
-    return nullcontext(Talk())
-
-
-@pytest.fixture(scope="module")
-def read_out() -> ReadOut:
-    heads = Heads.load(shipped_folders()[0]).heads
-    topic, sentiment, policy = (heads[name].aspect for name in ("topic", "sentiment", "policy"))
-    return ReadOut(topic, sentiment, policy, heads["topic"].thresholds)
-
-
-class House:
-    """A worker between stand-ins."""
-
-    def __init__(self, read_out: ReadOut) -> None:
-        self.open: Callable[[VideoUploaded], AbstractContextManager[OpenMedia]] = open_talk
-        self.on_read: Callable[[bool], None] = lambda first: None
-        self._read_out = read_out
-
-    def tools(self) -> Tools:
-        provenance = Provenance(
-            pipeline="1-test", speech_model="none", llm_model="none", heads="none", taxonomy=labels.SCHEME
-        )
-        return Tools(self.open, self._read, Makers(self._read_out, provenance, frozenset({"en"})), 2)
-
-    def work(self, outbox: FakeOutbox, job: Job) -> bool:
-        return Worker(self.tools(), outbox, KAFKA).work(job)
-
-    def _read(self, passage: Passage, *, video: str, first: bool) -> "Future[dict[str, Logits]]":
-        self.on_read(first)
-        found: Future[dict[str, Logits]] = Future()
-        found.set_result({aspect.name: self._says(aspect) for aspect in self._read_out.aspects})
-        return found
-
-    def _says(self, aspect: Aspect) -> Logits:
-        """The first topic and tone and, of all policies, a scam."""
-        at = aspect.labels.index("scam_spam_malware") if aspect.name == "policy" else 0
-        return np.where(np.arange(len(aspect.labels)) == at, 30.0, -30.0)
-
-
-@pytest.fixture
-def house(read_out: ReadOut) -> House:
-    return House(read_out)
-
-
-def job(value: bytes | None, offset: int = 7, epoch: int = 1) -> Job:
-    claim = Claim(partition=3, offset=offset, epoch=epoch)
-    return Job(claim, KAFKA.uploads_topic, b"the key", value, [], 1_700_000_000_000, 0.0, threading.Event())
-
-
-def put_into_bucket(*names: str) -> bytes:
-    """An S3 notification."""
-    places = [{"bucket": {"name": "media"}, "object": {"key": f"{name}.mp4", "eTag": "e"}} for name in names]
-    return json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "s3": place} for place in places]}).encode()
-
-
-GOOD = uploaded("good", "/talk.mp4")
+GOOD = uploaded("a")
 BAD = uploaded("bad", "/gone.mp4")
 UNREADABLE = b"{this is not json \xff"
-ENDS = {  # a record, and how many puts it takes to its end
-    "good": (GOOD, NUM_REVISIONS + 1),
-    "bad": (BAD, 2),
-    "unreadable": (UNREADABLE, 2),
-    "mixed": (put_into_bucket("gone", "talk"), NUM_REVISIONS + 2),
-    "tombstone": (None, 1),
+GIVES = NUM_WINDOWS + 2  # calls of the outbox: the attempt, each window, the end
+ENDS = {  # a record, what becomes of its uploads, and how many calls of the outbox that takes
+    "good": (GOOD, ["published"], GIVES),
+    "bad": (BAD, ["dead_lettered"], 2),
+    "unreadable": (UNREADABLE, ["dead_lettered"], 1),
+    "mixed": (put_into_bucket("gone", "talk"), ["dead_lettered", "published"], 2 + GIVES),
+    "mixed the other way": (put_into_bucket("talk", "gone"), ["dead_lettered", "published"], GIVES + 2),
+    "tombstone": (None, [], 1),
 }
-PUTS = [
-    pytest.param(value, at, id=f"{name}-{at}") for name, (value, num_puts) in ENDS.items() for at in range(num_puts)
+CALLS = [
+    pytest.param(value, number, id=f"{name}-{number}")
+    for name, (value, _, num_calls) in ENDS.items()
+    for number in range(num_calls)
 ]
 
 
-def test_a_good_upload_is_published_and_then_done(house: House) -> None:
-    outbox, good = FakeOutbox(), job(GOOD)
-    assert house.work(outbox, good)
-    assert [event.data.status.revision for event in outbox.tags] == list(range(1, NUM_REVISIONS + 1))
-    assert outbox.tags[-1].data.status.stage == "final"
-    assert [case.data.tags_event_id for case in outbox.cases] == [outbox.tags[0].id]
-    assert {record.key for record in outbox.records} == {b"good"}
-    assert outbox.letters == []
-    assert outbox.ended == {NUM_REVISIONS: good.claim}
+@pytest.fixture
+def house() -> House:
+    return House()
 
 
-@pytest.mark.parametrize(("value", "num_puts"), ENDS.values(), ids=ENDS)
-def test_every_record_ends_once_and_with_its_last_put(value: bytes | None, num_puts: int, house: House) -> None:
-    outbox, record = FakeOutbox(), job(value)
-    assert house.work(outbox, record)
-    assert outbox.num_puts == num_puts
-    assert outbox.ended == {num_puts - 1: record.claim}
+# --- the ends ---
 
 
-def test_an_unreadable_record_is_one_dead_letter_with_its_value_untouched(house: House) -> None:
-    outbox = FakeOutbox()
-    assert house.work(outbox, job(UNREADABLE))
-    ((event, headers, key),) = outbox.letters
-    assert (event.data.reason, event.data.stage, event.data.error_class) == ("not_json", "intake", "permanent")
-    assert (event.data.video_id, event.data.uri, event.subject) == (None, None, f"{KAFKA.uploads_topic}/3/7")
-    assert headers["x-dlq-orig-value"] == UNREADABLE
-    assert key == b"the key"
-    assert len(outbox.records) == 1
+@pytest.mark.parametrize(("value", "outcomes", "num_calls"), ENDS.values(), ids=ENDS)
+def test_a_record_ends_once_and_with_the_last_that_is_sent(
+    value: bytes | None, outcomes: list[str], num_calls: int, house: House
+) -> None:
+    record = house.job(value)
+    assert house.work(record) == outcomes
+    assert len(house.outbox.sends) == num_calls
+    assert house.outbox.finished == [record.claim]
+    assert house.outbox.hows[-1] == "finish"
 
 
-def test_bad_media_are_a_dead_letter_that_says_where_they_came_from(house: House) -> None:
-    outbox = FakeOutbox()
-    assert house.work(outbox, job(BAD))
-    ((event, headers, _),) = outbox.letters
-    assert (event.data.reason, event.data.message) == (GONE.reason, str(GONE))
-    assert (event.data.video_id, event.data.uri) == ("bad", "/gone.mp4")
-    original = event.data.original
-    assert (original.topic, original.partition, original.offset) == (KAFKA.uploads_topic, 3, 7)
-    assert (original.key, original.timestamp_ms) == ("the key", 1_700_000_000_000)
-    assert {name: value for name, value in headers.items() if name.startswith("x-")} == {
-        "x-dlq-orig-topic": KAFKA.uploads_topic.encode(),
-        "x-dlq-orig-partition": b"3",
-        "x-dlq-orig-offset": b"7",
-        "x-dlq-orig-timestamp": b"1700000000000",
-        "x-dlq-orig-value": BAD,
-        "x-dlq-stage": b"fetch",
-        "x-dlq-error-class": b"file_not_found",
-        "x-dlq-error-message": str(GONE).encode(),
-        "x-retry-attempt": b"1",
-    }
+def test_a_good_upload_is_published(house: House) -> None:
+    assert house.work(house.job(GOOD)) == ["published"]
+    *partials, final = house.outbox.tags
+    assert [event.data.status.revision for event in house.outbox.tags] == list(range(1, len(partials) + 2))
+    assert {event.data.status.stage for event in partials} == {"partial"}
+    assert final.data.status.stage == "final"
+    assert house.outbox.cases
+    assert {case.data.tags_event_id for case in house.outbox.cases} < {event.id for event in house.outbox.tags}
+    for topic in (KAFKA.tags_topic, KAFKA.cases_topic):
+        assert {(record.key, record.partition) for record in house.outbox.of(topic)} == {(b"a", None)}
+    assert (house.outbox.letters, house.outbox.retries) == ([], [])
 
 
 def test_of_two_uploads_the_one_that_fails_is_a_dead_letter_and_the_other_is_published(house: House) -> None:
-    outbox, mixed = FakeOutbox(), job(put_into_bucket("gone", "talk"))
-    assert house.work(outbox, mixed)
-    ((event, headers, _),) = outbox.letters
+    mixed = house.job(put_into_bucket("gone", "talk"))
+    assert house.work(mixed) == ["dead_lettered", "published"]
+    ((event, headers, _),) = house.outbox.letters
     assert event.data.video_id == "media/gone.mp4"
     assert headers["x-dlq-orig-value"] == mixed.value
-    assert {tags.data.video.id for tags in outbox.tags} == {"media/talk.mp4"}
-    assert len(outbox.tags) == NUM_REVISIONS
-    assert outbox.ended == {NUM_REVISIONS + 1: mixed.claim}
+    assert headers["x-retry-upload"] == b"0"
+    assert {tags.data.video.id for tags in house.outbox.tags} == {"media/talk.mp4"}
 
 
-@pytest.mark.parametrize(("value", "at"), PUTS)
+def test_a_record_of_which_nothing_can_be_read_leaves_no_progress(house: House) -> None:
+    assert house.work(house.job(UNREADABLE)) == ["dead_lettered"]
+    (letter,) = house.outbox.letters
+    assert (letter.event.data.reason, letter.headers["x-dlq-orig-value"]) == ("not_json", UNREADABLE)
+    assert "x-retry-upload" not in letter.headers
+    assert house.outbox.progress == {}
+
+
+# --- the progress ---
+
+
+def test_the_attempt_is_stored_before_the_media_are_opened(house: House) -> None:
+    stored: list[dict[str, bytes]] = []
+    house.on_open = lambda upload: stored.append(house.outbox.progress)
+    house.work(house.job(GOOD))
+    assert house.outbox.hows[0] == "store"
+    ((value,),) = (progress.values() for progress in stored)
+    assert json.loads(value) == {
+        "schema": 1,
+        "video": "a",
+        "order": 7,
+        "at_ms": UPLOADED_MS,
+        "place": f"{KAFKA.uploads_topic}/3/7/0",
+        "pipeline": "1-test",
+        "outcome": "working",
+        "attempt": 1,
+        "deaths": 0,
+        "tenure": house.ledger.tenure,
+        "revision": 0,
+    }
+
+
+def test_each_window_goes_out_with_a_checkpoint_that_says_so(house: House) -> None:
+    house.work(house.job(GOOD))
+    _, *windows, _ = house.outbox.sends
+    assert {sent.how for sent in windows} == {"put"}
+    reached: list[tuple[int, int, str]] = []
+    for sent in windows:
+        progress = json.loads(sent.records[-1].value or b"")
+        reached.append((progress["checkpoint"]["next_window"], progress["revision"], progress["latest"]))
+        events = [record for record in sent.records if record.topic == KAFKA.tags_topic]
+        assert all(json.loads(event.value or b"")["id"] == progress["latest"] for event in events)
+    revisions = [(event.data.status.revision, event.id) for event in house.outbox.tags[:-1]]
+    assert [window for window, _, _ in reached] == list(range(1, NUM_WINDOWS + 1))
+    assert list(dict.fromkeys((number, latest) for _, number, latest in reached)) == revisions
+    assert len(revisions) < NUM_WINDOWS  # and some windows said nothing new
+
+
+def test_the_final_event_takes_the_place_of_the_progress(house: House) -> None:
+    house.work(house.job(GOOD))
+    *_, tombstone, memory = house.outbox.sends[-1].records
+    assert (tombstone.topic, tombstone.value) == (KAFKA.progress_topic, None)
+    assert memory.key == b"finished/" + (tombstone.key or b"")
+    assert len(house.outbox.progress) == 1
+    remembered = json.loads(memory.value or b"")
+    final = house.outbox.tags[-1]
+    assert (remembered["outcome"], remembered["latest"]) == ("published", final.id)
+    assert (remembered["version"], remembered["revision"]) == ("v1", final.data.status.revision)
+    assert "checkpoint" not in remembered
+
+
+def test_a_dead_letter_goes_out_with_where_the_work_stood(house: House) -> None:
+    house.on_window = Fails(4, GONE)
+    assert house.work(house.job(GOOD)) == ["dead_lettered"]
+    letter, progress = house.outbox.sends[-1].records
+    assert (letter.topic, progress.topic) == (KAFKA.dead_letter_topic, KAFKA.progress_topic)
+    assert house.stands()["outcome"] == "dead_lettered"
+    assert house.stands()["checkpoint"]["next_window"] == 4
+
+
+# --- refusals: what Kafka will not take ---
+
+
+@pytest.mark.parametrize(("value", "number"), CALLS)
 def test_a_result_that_kafka_refuses_makes_one_dead_letter_of_the_record(
-    value: bytes | None, at: int, house: House
+    value: bytes | None, number: int, house: House
 ) -> None:
-    outbox, record = FakeOutbox(refused_at={at}), job(value)
-    assert house.work(outbox, record)
-    assert outbox.num_puts == at + 3  # those before, the refused one, the dead letter, and the end
-    (letter,) = [letter for letter in outbox.letters if letter.of_record]
+    house.outbox.on_send = at(number, REFUSAL)
+    record = house.job(value)
+    assert house.work(record) == ["dead_lettered"]
+    assert house.outbox.num_calls == number + 2  # those before, the refused one, and the dead letter
+    (letter,) = [letter for letter in house.outbox.letters if letter.of_record]
     assert (letter.event.data.reason, letter.event.data.stage) == ("result_refused", STAGE)
-    assert letter.event == outbox.letters[-1].event
-    assert outbox.ended == {at + 2: record.claim}
+    assert letter.event == house.outbox.letters[-1].event
+    assert house.outbox.finished == [record.claim]
 
 
-@pytest.mark.parametrize(("value", "at"), PUTS)
-def test_an_outbox_that_closes_gives_the_record_back(value: bytes | None, at: int, house: House) -> None:
-    outbox = FakeOutbox(closed_at=at)
-    assert not house.work(outbox, job(value))
-    assert outbox.num_puts == at + 1
-    assert outbox.ended == {}
+def test_a_result_that_was_refused_has_killed_nobody(house: House) -> None:
+    house.outbox.on_send = at(4, REFUSAL)
+    house.work(house.job(GOOD))
+    house.move_in()
+    stored = len(house.outbox.sends)
+    assert house.work(house.job(GOOD, 8)) == ["published"]
+    (begun,) = house.outbox.sends[stored].records
+    assert json.loads(begun.value or b"")["deaths"] == 0
 
 
-@pytest.mark.parametrize("closed_at", [1, 2])
-def test_an_outbox_that_closes_before_a_refused_record_is_buried_gives_it_back(closed_at: int, house: House) -> None:
-    outbox = FakeOutbox(refused_at={0}, closed_at=closed_at)
-    assert not house.work(outbox, job(GOOD))
-    assert outbox.ended == {}
+@pytest.mark.parametrize("value", [GOOD, BAD, UNREADABLE], ids=["good", "bad", "unreadable"])
+def test_a_refused_dead_letter_is_an_error_that_ends_the_process(value: bytes, house: House) -> None:
+    def refuse(number: int) -> None:
+        raise REFUSAL
+
+    house.outbox.on_send = refuse
+    with pytest.raises(TagstreamError, match="Kafka refuses a dead letter"):
+        house.worker.work(house.job(value))
+    assert house.outbox.finished == []
 
 
-@pytest.mark.parametrize("refused_at", [{0, 1}, {0, 2}])
-def test_a_refused_dead_letter_is_an_error_that_ends_the_process(refused_at: set[int], house: House) -> None:
-    outbox = FakeOutbox(refused_at)
-    with pytest.raises(PermanentError):
-        house.work(outbox, job(GOOD))
-    assert outbox.ended == {}
+def test_an_outbox_that_closes_before_a_refused_record_is_buried_gives_it_back(house: House) -> None:
+    def refuse(number: int) -> None:
+        raise Abandoned("the outbox is closed") if number else REFUSAL
+
+    house.outbox.on_send = refuse
+    assert house.work(house.job(GOOD)) == ["abandoned"]
+    assert house.outbox.sends == []
 
 
-def test_a_job_that_is_cancelled_while_its_media_fail_leaves_no_dead_letter(house: House) -> None:
-    outbox, cancelled = FakeOutbox(), job(BAD)
-
-    def fail(upload: VideoUploaded) -> AbstractContextManager[OpenMedia]:
-        cancelled.cancelled.set()
-        raise GONE
-
-    house.open = fail
-    assert not house.work(outbox, cancelled)
-    assert outbox.num_puts == 0
+# --- given back ---
 
 
-def test_a_job_that_is_cancelled_while_a_window_is_read_publishes_no_more(house: House) -> None:
-    outbox, cancelled = FakeOutbox(), job(GOOD)
+@pytest.mark.parametrize(("value", "number"), CALLS)
+def test_an_outbox_that_closes_gives_the_record_back(value: bytes | None, number: int, house: House) -> None:
+    house.outbox.on_send = closed_from(number)
+    assert house.work(house.job(value)) == ["abandoned"]
+    assert house.outbox.num_calls == number + 1
+    assert house.outbox.finished == []
 
-    def cancel_at_the_second_window(first: bool) -> None:
-        if not first:
+
+@pytest.mark.parametrize("error", [GONE, SLOW], ids=["for good", "for now"])
+def test_a_job_that_is_cancelled_while_its_media_fail_is_given_back(error: Exception, house: House) -> None:
+    cancelled = house.job(GOOD)
+    house.on_open = lambda upload: cancelled.cancelled.set()
+    house.on_window = Fails(0, error)
+    assert house.work(cancelled) == ["abandoned"]
+    assert (house.outbox.letters, house.outbox.retries, house.outbox.finished) == ([], [], [])
+
+
+@pytest.mark.parametrize("number", range(NUM_WINDOWS))
+def test_a_job_that_is_cancelled_while_a_window_is_read_publishes_no_more(number: int, house: House) -> None:
+    cancelled = house.job(GOOD)
+
+    def cancel(passage: Passage) -> None:
+        if f"part {number} " in passage.text:
             cancelled.cancelled.set()
 
-    house.on_read = cancel_at_the_second_window
-    assert not house.work(outbox, cancelled)
-    assert [event.data.status.stage for event in outbox.tags] == ["partial"]
-    assert outbox.ended == {}
+    house.on_read = cancel
+    assert house.work(cancelled) == ["abandoned"]
+    assert [sent.how for sent in house.outbox.sends] == ["store", *["put"] * number]
 
 
-def test_a_job_that_is_cancelled_before_it_began_publishes_nothing(house: House) -> None:
-    outbox, cancelled = FakeOutbox(), job(GOOD)
+def test_a_job_that_is_cancelled_before_the_end_publishes_nothing_final(house: House) -> None:
+    cancelled = house.job(GOOD)
+
+    def cancel(number: int) -> None:
+        if number == NUM_WINDOWS:  # that of the last window
+            cancelled.cancelled.set()
+
+    house.outbox.on_send = cancel
+    assert house.work(cancelled) == ["abandoned"]
+    assert house.outbox.tags[-1].data.status.stage == "partial"
+    assert house.outbox.finished == []
+
+
+@pytest.mark.parametrize("value", [GOOD, BAD, UNREADABLE], ids=["good", "bad", "unreadable"])
+def test_a_job_that_is_cancelled_before_it_began_publishes_nothing(value: bytes, house: House) -> None:
+    cancelled = house.job(value)
     cancelled.cancelled.set()
-    assert not house.work(outbox, cancelled)
-    assert outbox.num_puts == 0
+    assert house.work(cancelled) == ["abandoned"]
+    assert (house.outbox.tags, house.outbox.letters, house.outbox.finished) == ([], [], [])
 
 
-@pytest.mark.parametrize(
-    ("error", "message", "error_class"),
-    [
-        (PermanentError("truncated", "", stage="decode"), "truncated", "permanent"),
-        (TransientError("fetch_timeout", "x" * 5000, stage="fetch"), "x" * 1024, "transient"),
-        (PermanentError("truncated", "bell \a and half \ud800", stage="decode"), "bell ? and half ?", "permanent"),
-    ],
-    ids=["empty", "long", "unprintable"],
-)
-def test_a_dead_letter_has_a_message_that_fits(
-    error: UploadError, message: str, error_class: str, house: House
-) -> None:
-    outbox = FakeOutbox()
+def test_a_job_that_waits_for_another_upload_of_its_video_is_given_back_when_it_is_cancelled(house: House) -> None:
+    first, second = house.job(GOOD), house.job(uploaded("a", content_version="v2"), offset=8)
+    second.cancelled.set()
+    ends: list[bool] = []
+    other = threading.Thread(target=lambda: ends.append(house.worker.work(second)), daemon=True)
 
-    def fail(upload: VideoUploaded) -> AbstractContextManager[OpenMedia]:
-        raise error
+    def meet(upload: VideoUploaded) -> None:
+        house.on_open = lambda upload: None
+        other.start()
+        other.join(20)
 
-    house.open = fail
-    assert house.work(outbox, job(GOOD))
-    ((event, headers, _),) = outbox.letters
-    assert (event.data.message, event.data.error_class) == (message, error_class)
-    assert headers["x-dlq-error-message"] == message.encode()
+    house.on_open = meet
+    assert house.worker.work(first)
+    assert ends == [False]
+    assert house.opened == ["a"]
 
 
-@pytest.mark.parametrize(("size_bytes", "carried"), [(900_000, True), (900_001, False)])
-def test_a_value_over_900_kilobytes_is_not_carried(size_bytes: int, carried: bool, house: House) -> None:
-    outbox, value = FakeOutbox(), b"x" * size_bytes
-    assert house.work(outbox, job(value))
-    ((event, headers, _),) = outbox.letters
-    assert event.data.reason == "too_large"
-    assert headers.get("x-dlq-orig-value") == (value if carried else None)
+@pytest.mark.parametrize("number", range(1, NUM_WINDOWS + 1))
+def test_a_job_that_has_to_leave_is_given_back_after_the_window_in_hand(number: int, house: House) -> None:
+    leaving = house.job(GOOD)
+
+    def leave(called: int) -> None:
+        if called == number:
+            leaving.leaving.set()
+
+    house.outbox.on_send = leave
+    assert house.work(leaving) == ["abandoned"]
+    assert len(house.outbox.sends) == number + 1
+    assert house.outbox.finished == []
 
 
-def test_dead_letters_have_ids_that_only_the_record_and_the_upload_decide(house: House) -> None:
-    def ids(value: bytes, offset: int = 7, epoch: int = 1) -> list[str]:
-        outbox = FakeOutbox()
-        assert house.work(outbox, job(value, offset, epoch))
-        return [letter.event.id for letter in outbox.letters]
+def test_a_job_that_has_to_leave_at_its_last_event_ends(house: House) -> None:
+    leaving = house.job(GOOD)
 
-    both = put_into_bucket("gone", "gone-too")
-    assert ids(both) == ids(both, epoch=2)
-    everything = ids(both) + ids(both, offset=8) + ids(UNREADABLE) + ids(UNREADABLE, offset=8)
-    assert len(set(everything)) == len(everything) == 6
+    def leave(called: int) -> None:
+        if called == GIVES - 1:
+            leaving.leaving.set()
 
-
-class FakeKafka:
-    """Both ends of an application: a test hands out the jobs, and says when results are stored or refused."""
-
-    def __init__(self) -> None:
-        self.outbox = FakeOutbox()
-        self.claims_finished: list[Claim] = []
-
-    def make_intake(self, settings: KafkaSettings, capacity: int, begin: Callable[[Job], None]) -> "FakeKafka":
-        self.begin = begin
-        return self
-
-    def make_outbox(
-        self,
-        settings: KafkaSettings,
-        on_done: Callable[[Claim], None],
-        on_refused: Callable[[Claim, PermanentError], None],
-    ) -> FakeOutbox:
-        self.stored, self.refuse = on_done, on_refused
-        return self.outbox
-
-    def finished(self, claim: Claim) -> None:
-        self.claims_finished.append(claim)
+    house.outbox.on_send = leave
+    assert house.work(leaving) == ["published"]
+    assert house.outbox.finished == [leaving.claim]
 
 
-@pytest.fixture
-def kafka(house: House, monkeypatch: pytest.MonkeyPatch) -> FakeKafka:
-    """Of a wired application, which has tagged what it was given once its outbox has an end."""
-    kafka = FakeKafka()
-    monkeypatch.setattr(app, "Intake", kafka.make_intake)
-    monkeypatch.setattr(app, "Outbox", kafka.make_outbox)
-    App(Settings(), house.tools())
-    return kafka
+def test_a_record_that_has_to_leave_between_two_uploads_begins_no_other(house: House) -> None:
+    leaving = house.job(put_into_bucket("a", "b"))
 
+    def leave(called: int) -> None:
+        if called == GIVES - 1:
+            leaving.leaving.set()
 
-def test_a_result_that_is_refused_when_its_worker_has_gone_is_buried_by_another(kafka: FakeKafka) -> None:
-    good = job(GOOD)
-    kafka.begin(good)
-    assert eventually(lambda: len(kafka.outbox.ended) == 1)
-    kafka.refuse(good.claim, REFUSAL)
-    assert eventually(lambda: len(kafka.outbox.ended) == 2)
-    (letter,) = kafka.outbox.letters
-    assert letter.of_record
-    assert letter.event.data.reason == "result_refused"
-    kafka.stored(good.claim)
-    assert kafka.claims_finished == [good.claim]
-
-
-def test_a_dead_letter_that_is_refused_when_its_worker_has_gone_is_an_error(kafka: FakeKafka) -> None:
-    good = job(GOOD)
-    kafka.begin(good)
-    assert eventually(lambda: len(kafka.outbox.ended) == 1)
-    kafka.refuse(good.claim, REFUSAL)
-    assert eventually(lambda: len(kafka.outbox.ended) == 2)
-    with pytest.raises(TagstreamError, match="Kafka refuses a dead letter"):
-        kafka.refuse(good.claim, REFUSAL)
-    assert kafka.claims_finished == []
+    house.outbox.on_send = leave
+    assert house.work(leaving) == ["abandoned"]
+    assert house.opened == ["media/a.mp4"]
+    assert house.work(house.again(leaving)) == ["duplicate", "published"]

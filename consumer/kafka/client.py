@@ -2,8 +2,9 @@
 
 import logging
 import re
+import socket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -16,7 +17,9 @@ log = logging.getLogger(__name__)
 _OWN_SETTING = {
     "bootstrap.servers": "kafka.bootstrap_servers",
     "group.id": "kafka.group_id",
+    "group.instance.id": "kafka.group_instance_id",
     "group.protocol": "kafka.group_protocol",
+    "transaction.timeout.ms": "kafka.transaction_timeout_s",
     "transactional.id": "kafka.transactional_id",
 }
 _GUARANTEES = {
@@ -55,6 +58,11 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
+def named(template: str) -> str:
+    """An id with this machine's name in its place."""
+    return template.replace("{hostname}", socket.gethostname())
+
+
 def quiet_logger(debug: bool = False) -> logging.Logger:
     """librdkafka's log, heard only in debugging: it repeats what `Troubles` says once."""
     logger = logging.getLogger("librdkafka")
@@ -62,9 +70,10 @@ def quiet_logger(debug: bool = False) -> logging.Logger:
     return logger
 
 
-def consumer_config(settings: KafkaSettings) -> dict[str, Any]:
+def consumer_config(settings: KafkaSettings, protocol: Literal["classic", "consumer"] = "classic") -> dict[str, Any]:
     """A member of the group: commits only what it is told to, reads only what is committed."""
     classic = {"partition.assignment.strategy": "cooperative-sticky"}
+    static = {"group.instance.id": named(settings.group_instance_id)} if settings.group_instance_id else {}
     return {
         "auto.offset.reset": "earliest",
         "max.poll.interval.ms": 120_000,
@@ -72,14 +81,15 @@ def consumer_config(settings: KafkaSettings) -> dict[str, Any]:
         "socket.timeout.ms": int(REQUEST_S * 1000),
         "statistics.interval.ms": 1_000,
         # Jobs are long and records short: fetch few, since a pause throws away what was fetched ahead.
-        "queued.min.messages": 8,
+        "queued.min.messages": 100,
         "queued.max.messages.kbytes": 1024,
-        "fetch.queue.backoff.ms": 100,
+        "fetch.queue.backoff.ms": 20,
         "fetch.wait.max.ms": 200,  # a partition that is resumed waits for the fetch that is under way
         **client_config(settings),
         "group.id": settings.group_id,
-        "group.protocol": settings.group_protocol,
-        **(classic if settings.group_protocol == "classic" else {}),
+        "group.protocol": protocol,
+        **(classic if protocol == "classic" else {}),
+        **static,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "isolation.level": "read_committed",

@@ -1,4 +1,4 @@
-"""Shows where each partition stands."""
+"""Shows where each partition of the input topic stands."""
 
 import time
 from collections.abc import Mapping
@@ -8,24 +8,24 @@ from consumer import metrics
 from consumer.kafka.jobs import Jobs
 
 
-def show(jobs: Jobs, topic: Mapping[str, Any]) -> None:
-    """`topic` is librdkafka's statistics of the input topic (STATISTICS.md of librdkafka)."""
+def show(jobs: Jobs, topic: str, seen: Mapping[str, Any]) -> None:
+    """`seen` is librdkafka's statistics of the input topic (STATISTICS.md of librdkafka)."""
     for partition in jobs.offsets.partitions:
-        label = str(partition)
-        oldest = jobs.oldest(partition)
-        age_s = 0.0 if oldest is None else time.monotonic() - oldest.received_at_s
-        metrics.oldest_unfinished_seconds.labels(partition=label).set(age_s)
+        if partition.topic != topic:
+            continue
+        label = str(partition.number)
+        metrics.oldest_unfinished_seconds.labels(partition=label).set(jobs.age_s(partition, time.monotonic()))
         metrics.offset_gap.labels(partition=label).set(jobs.offsets.gap(partition))
-        lag = lag_records(jobs.offsets.first_unfinished(partition), topic.get("partitions", {}).get(label))
+        lag = lag_records(jobs.offsets.first_unfinished(partition), seen.get("partitions", {}).get(label))
         if lag is not None:
             metrics.lag.labels(partition=label).set(lag)
 
 
-def forget(partition: int) -> None:
+def forget(number: int) -> None:
     """Takes away the gauges of a partition that is no longer ours."""
     for gauge in (metrics.lag, metrics.oldest_unfinished_seconds, metrics.offset_gap):
-        gauge.labels(partition=str(partition))  # one that was never shown cannot be removed
-        gauge.remove(str(partition))
+        gauge.labels(partition=str(number))  # one that was never shown cannot be removed
+        gauge.remove(str(number))
 
 
 def lag_records(first_unfinished: int | None, seen: Mapping[str, int] | None) -> int | None:

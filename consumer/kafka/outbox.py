@@ -1,223 +1,246 @@
-"""The only way out of the house: stores records with Kafka, and says when all of an upload's are stored."""
+"""The only way out of the house: gathers results and stores them in batches, each with the offsets it finishes."""
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
 from consumer import metrics
-from consumer.errors import Abandoned, PermanentError, TagstreamError
-from consumer.kafka.client import open_client, producer_config, topic_trouble
-from consumer.kafka.offsets import Claim
+from consumer.errors import Abandoned, PermanentError
+from consumer.kafka.delivery import Batch, Delivery, NothingStored, Refused, refusal
+from consumer.kafka.offsets import Claim, OffsetTracker
 from consumer.kafka.records import Record
 from consumer.settings import KafkaSettings
 
-STAGE = "publish"
-"""Of the errors raised for records that Kafka refuses."""
-
-_POLL_S = 0.1
-_PURGE_S = 5.0
 _MAX_UNSTORED_BYTES = 16 << 20
-
-_REFUSED = {
-    KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.RECORD_LIST_TOO_LARGE,
-    KafkaError.INVALID_MSG_SIZE,
-    KafkaError.INVALID_RECORD,
-}
-"""Errors that are the record's own fault. Any other is no reason to give up an upload."""
-
-_PURGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
+_MAX_BATCH_BYTES = 8 << 20
+_AGAIN_S = 0.05
+_SHUT_S = 20.0
 
 
 @dataclass(slots=True, eq=False)
-class _Account:
-    """What is on its way for one upload."""
+class _Entry:
+    """What one `put` brought."""
 
     claim: Claim
-    unstored: int = 0
-    done: bool = False
-    refusal: PermanentError | None = None
+    records: Sequence[Record]
+    finishes: bool
+    settled: threading.Event = field(default_factory=threading.Event)
+    error: PermanentError | Abandoned | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class _Parcel:
-    record: Record
-    account: _Account
-    alone: bool = False
+    @property
+    def size_bytes(self) -> int:
+        return sum(record.size_bytes for record in self.records)
 
 
 class Outbox:
-    """Delivers at least once, an upload's records in the order of `put`; a broker that is away is waited for.
+    """Stores an upload's results in the order of `put`, and each entry as a whole.
 
-    `run` is the thread. `on_done(claim)` is called once everything put for the claim is stored, up to and
-    with the entry that was `done`. When Kafka refuses a record for good, the claim's next `put` raises that;
-    where there is none to come, `on_refused(claim, error)` is called in place of `on_done`. Neither may block
-    or put: hand the dead letter to a worker.
+    `run` is the thread. Results of a partition that has been taken away are dropped. When Kafka refuses a record for
+    good, the next call for its claim raises that, and what else was put for the claim is dropped.
     """
 
     def __init__(
         self,
         settings: KafkaSettings,
-        on_done: Callable[[Claim], None],
-        on_refused: Callable[[Claim, PermanentError], None],
+        offsets: OffsetTracker,
+        member: Callable[[], object],
+        open_delivery: Callable[[KafkaSettings, Callable[[], bool]], Delivery],
+        on_finished: Callable[[Claim], None],
     ) -> None:
-        """Raises SettingsError where librdkafka refuses the settings."""
-        self._on_done = on_done
-        self._on_refused = on_refused
+        """`member` says who we are in the group; `on_finished` may not block."""
+        self._interval_s = settings.commit_interval_s
+        self._progress_topic = settings.progress_topic
+        self._offsets = offsets
+        self._member = member
+        self._on_finished = on_finished
         self._changed = threading.Condition()
-        self._accounts: dict[Claim, _Account] = {}
+        self._queue: deque[_Entry] = deque()
+        self._batch: list[_Entry] = []
         self._unstored_bytes = 0
-        self._num_sent = 0
-        self._again: deque[_Parcel] = deque()
-        self._failure: TagstreamError | None = None
+        self._refused: dict[Claim, PermanentError] = {}
+        self._next_at_s = 0.0
+        self._hurried = False
         self._close_at_s: float | None = None
         self._ended = threading.Event()
-        self._producer = open_client(Producer, producer_config(settings))
+        self._delivery = open_delivery(settings, self._is_late)
 
     def run(self) -> None:
-        """Serves deliveries until closed. Raises TagstreamError when it cannot store."""
+        """Stores what is put until closed. Raises TagstreamError when it cannot store any more."""
         try:
-            while not self._is_over():
-                self._producer.poll(_POLL_S)
-                if self._failure:
-                    raise self._failure
-                self._send_again()
+            while self._take_batch():
+                self._store(self._batch)
+                self._forget_batch()
+        except Abandoned:
+            return  # closed before all was stored: `close` says so
         finally:
             self._shut()
 
-    def put(self, claim: Claim, records: Sequence[Record], *, done: bool) -> None:
-        """Sends the records; `done` says that they are the upload's last. Blocks while too much is unstored.
+    def put(self, claim: Claim, records: Sequence[Record]) -> None:
+        """Goes with the next batch. Blocks while too much is unstored.
 
-        Raises PermanentError when Kafka refuses a record of this upload for good, Abandoned once closed.
+        Raises PermanentError when Kafka has refused a record of this claim for good, Abandoned once closed.
         """
+        self._put(_Entry(claim, records, finishes=False))
+
+    def store(self, claim: Claim, records: Sequence[Record]) -> None:
+        """As `put`, and returns when these and all before are stored."""
+        self._wait(self._put(_Entry(claim, records, finishes=False)))
+
+    def finish(self, claim: Claim, records: Sequence[Record]) -> None:
+        """As `store`, for the last ones of the claim: its offset is finished with them."""
+        self._wait(self._put(_Entry(claim, records, finishes=True)))
+
+    def flush(self, deadline_s: float, last_words: Sequence[tuple[Claim, Record]] = ()) -> bool:
+        """Waits so long for what was put, and for last words, which need not wait for room; true if none is left."""
         with self._changed:
-            self._wait_for_room(sum(record.size_bytes for record in records))
-            account = self._accounts.setdefault(claim, _Account(claim))
-            if account.refusal:
-                del self._accounts[claim]
-                raise account.refusal
-            try:
-                for record in records:
-                    self._accept(_Parcel(record, account))
-                account.done = done
-            finally:
-                self._conclude(account)
+            for claim, record in last_words:
+                self._enqueue(_Entry(claim, [record], finishes=False))
+            self._hurried = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._unstored_bytes == 0 or self._ended.is_set(), deadline_s)
+            return self._unstored_bytes == 0
 
     def close(self, deadline_s: float) -> bool:
-        """Takes no more, and waits so long for what is on its way; True if all of it was stored."""
+        """Takes no more, and waits so long for what is on its way; true if all of it was stored."""
         with self._changed:
             self._close_at_s = time.monotonic() + deadline_s
             self._changed.notify_all()
-        return self._ended.wait(deadline_s + 2 * _PURGE_S) and self._unstored_bytes == 0
+        return self._ended.wait(deadline_s + _SHUT_S) and self._unstored_bytes == 0
 
-    # --- with the lock held, from the workers ---
+    # --- from the workers ---
 
-    def _wait_for_room(self, size_bytes: int) -> None:
-        """What is to be sent again goes first. An entry larger than the limit waits to be the only one."""
-        while self._close_at_s is None and (self._again or not self._fits(size_bytes)):
-            self._changed.wait()
-        if self._close_at_s is not None:
-            raise Abandoned("the outbox is closed: the upload's next owner tags it again")
+    def _put(self, entry: _Entry) -> _Entry:
+        with self._changed:
+            self._changed.wait_for(lambda: self._close_at_s is not None or self._fits(entry))
+            if self._close_at_s is not None:
+                raise Abandoned("the outbox is closed: the upload's next owner goes on")
+            if refused := self._refused.pop(entry.claim, None):
+                raise refused
+            self._enqueue(entry)
+        return entry
 
-    def _fits(self, size_bytes: int) -> bool:
-        return self._num_sent == 0 or self._unstored_bytes + size_bytes <= _MAX_UNSTORED_BYTES
+    def _enqueue(self, entry: _Entry) -> None:
+        self._queue.append(entry)
+        self._unstored_bytes += entry.size_bytes + 1  # one without records is something to wait for, too
+        self._changed.notify_all()
 
-    def _accept(self, parcel: _Parcel) -> None:
-        try:
-            self._send(parcel)
-        except KafkaException as error:
-            if error.args[0].code() in _REFUSED:
-                raise _refusal(parcel.record, error.args[0]) from error
-            raise _cannot_store(parcel.record, error.args[0]) from error
-        parcel.account.unstored += 1
-        self._unstored_bytes += parcel.record.size_bytes
+    def _fits(self, entry: _Entry) -> bool:
+        """An entry larger than the limit waits to be the only one."""
+        return self._unstored_bytes == 0 or self._unstored_bytes + entry.size_bytes <= _MAX_UNSTORED_BYTES
 
-    def _send(self, parcel: _Parcel) -> None:
-        record = parcel.record
-        self._producer.produce(
-            record.topic,
-            key=record.key,
-            value=record.value,
-            headers=list(record.headers),
-            on_delivery=partial(self._answered, parcel),
-        )
-        self._num_sent += 1
-
-    def _conclude(self, account: _Account) -> None:
-        """Tells what has become of the upload, once that is known."""
-        if account.refusal and account.done:
-            account.done = False  # told once
-            self._forget(account)
-            self._on_refused(account.claim, account.refusal)
-        elif account.unstored == 0 and not account.refusal:
-            self._forget(account)
-            if account.done:
-                self._on_done(account.claim)
-
-    def _forget(self, account: _Account) -> None:
-        if self._accounts.get(account.claim) is account:
-            del self._accounts[account.claim]
+    def _wait(self, entry: _Entry) -> None:
+        entry.settled.wait()
+        if entry.error is not None:
+            with self._changed:
+                self._refused.pop(entry.claim, None)
+            raise entry.error
 
     # --- on the thread ---
 
-    def _answered(self, parcel: _Parcel, error: KafkaError | None, _: Message) -> None:
-        """Called by librdkafka from within `poll`, once for each record."""
+    def _take_batch(self) -> bool:
+        """What is ready, at most once an interval; nothing once closed and empty."""
         with self._changed:
-            self._num_sent -= 1
-            if error is None:
-                self._settle(parcel, None)
-                metrics.events_published.labels(type=parcel.record.event_type).inc()
-            elif error.code() in _REFUSED and parcel.alone:
-                self._settle(parcel, _refusal(parcel.record, error))
-            elif error.code() in _REFUSED:
-                self._again.append(replace(parcel, alone=True))
-            elif error.code() not in _PURGED:
-                self._failure = self._failure or _cannot_store(parcel.record, error)
+            self._changed.wait_for(lambda: self._queue or self._close_at_s is not None)
+            self._changed.wait_for(
+                lambda: self._hurried or self._close_at_s is not None, max(0.0, self._next_at_s - time.monotonic())
+            )
+            self._next_at_s = time.monotonic() + self._interval_s
+            size_bytes = 0
+            while self._queue and (not self._batch or size_bytes + self._queue[0].size_bytes <= _MAX_BATCH_BYTES):
+                self._batch.append(self._queue.popleft())
+                size_bytes += self._batch[-1].size_bytes
+            return bool(self._batch)
+
+    def _store(self, entries: list[_Entry]) -> None:
+        while True:
+            member = self._member()  # before it is asked what is ours: one of before a revocation is refused
+            finishing = [entry.claim for entry in entries if entry.finishes and entry.error is None]
+            lasting, positions = self._offsets.stand([entry.claim for entry in entries], finishing)
+            entries = [entry for entry in entries if self._counts(entry, lasting)]
+            if not entries:
+                return
+            try:
+                self._delivery.store(Batch(self._records(entries), positions, member))
+            except NothingStored:
+                self._pause()
+            except Refused as reason:
+                if len(entries) > 1:  # a batch is refused as a whole: alone, an entry shows whether it is to blame
+                    for entry in entries:
+                        self._store([entry])
+                else:
+                    self._refuse(entries[0], refusal(reason))
+                return
+            else:
+                self._settle(entries)
+                return
+
+    def _counts(self, entry: _Entry, lasting: Collection[Claim]) -> bool:
+        """Whether the entry is to be stored. One that is not is settled."""
+        if entry.error is None and entry.claim not in lasting:
+            metrics.late_results_dropped.inc()
+            entry.error = Abandoned("the partition was taken away before the result was stored")
+        if entry.error is not None:
+            entry.settled.set()
+        return entry.error is None
+
+    def _records(self, entries: Sequence[_Entry]) -> list[Record]:
+        """The records of the entries; of the progress of one upload only the last."""
+        records = [record for entry in entries for record in entry.records]
+        last = {(record.partition, record.key): record for record in records if record.topic == self._progress_topic}
+        return [
+            record
+            for record in records
+            if record.topic != self._progress_topic or last[record.partition, record.key] is record
+        ]
+
+    def _settle(self, entries: Sequence[_Entry]) -> None:
+        for entry in entries:
+            if entry.finishes:
+                self._offsets.done(entry.claim)
+                self._on_finished(entry.claim)
+            for record in entry.records:
+                if record.event_type:
+                    metrics.events_published.labels(type=record.event_type).inc()
+            entry.settled.set()
+
+    def _refuse(self, refused: _Entry, error: PermanentError) -> None:
+        with self._changed:
+            self._refused[refused.claim] = error
+            self._give_up(error, refused.claim)
+
+    def _give_up(self, error: PermanentError | Abandoned, claim: Claim | None = None) -> None:
+        for entry in (*self._batch, *self._queue):
+            if not entry.settled.is_set() and claim in (None, entry.claim):
+                entry.error = entry.error or error
+                entry.settled.set()
+
+    def _forget_batch(self) -> None:
+        with self._changed:
+            self._unstored_bytes -= sum(entry.size_bytes + 1 for entry in self._batch)
+            self._batch.clear()
+            self._hurried = self._hurried and self._unstored_bytes > 0
             self._changed.notify_all()
 
-    def _settle(self, parcel: _Parcel, refusal: PermanentError | None) -> None:
-        if parcel.alone:
-            self._again.popleft()
-        self._unstored_bytes -= parcel.record.size_bytes
-        parcel.account.unstored -= 1
-        parcel.account.refusal = parcel.account.refusal or refusal
-        self._conclude(parcel.account)
-
-    def _send_again(self) -> None:
-        """Kafka refuses a batch as a whole: only a record that travels alone is itself at fault."""
+    def _pause(self) -> None:
+        """Before another try: the poll thread has to hear what has become of our partitions."""
         with self._changed:
-            if self._again and self._num_sent == 0:
-                self._send(self._again[0])
+            self._changed.wait_for(self._is_late, _AGAIN_S)
+        if self._is_late():
+            raise Abandoned("the outbox closes before Kafka took what it holds")
 
-    def _is_over(self) -> bool:
-        if self._close_at_s is None:
-            return False
-        return (self._num_sent == 0 and not self._again) or time.monotonic() >= self._close_at_s
+    def _is_late(self) -> bool:
+        return self._close_at_s is not None and time.monotonic() >= self._close_at_s
 
     def _shut(self) -> None:
         with self._changed:
             self._close_at_s = time.monotonic()
+            self._give_up(Abandoned("the outbox closed before the result was stored"))
             self._changed.notify_all()
         try:
-            self._producer.purge()
-            self._producer.flush(_PURGE_S)
-            self._producer.close()
+            self._delivery.close()
         finally:
             self._ended.set()
-
-
-def _refusal(record: Record, error: KafkaError) -> PermanentError:
-    return PermanentError(
-        "result_refused",
-        f"Kafka refuses a record of {record.size_bytes} bytes for topic {record.topic!r}: {error.str()}",
-        stage=STAGE,
-    )
-
-
-def _cannot_store(record: Record, error: KafkaError) -> TagstreamError:
-    return TagstreamError(f"cannot store events: {topic_trouble(record.topic, error)}")
+            with self._changed:
+                self._changed.notify_all()
