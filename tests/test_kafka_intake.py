@@ -71,18 +71,17 @@ def test_no_more_than_the_capacity_is_at_work_and_none_is_lost_meanwhile(topics:
 
 
 def test_a_full_house_goes_on_polling(topics: Topics) -> None:
-    topics.publish(some(60))
+    topics.publish(some(2000))
     release = threading.Event()
-    with House(topics.settings, 2, lambda job: release.wait(30)) as house:
-        assert eventually(lambda: len(house.begun) == 2)
+    with House(topics.settings, 50, lambda job: release.wait(30)) as house:
+        assert eventually(lambda: len(house.begun) == 50)
         before = metrics.poll_turn_timestamp._value.get()
         assert eventually(lambda: metrics.poll_turn_timestamp._value.get() > before + 0.5)
-        assert metrics.partitions_paused._value.get() == 4
+        assert eventually(lambda: metrics.partitions_paused._value.get() == 4)
         assert house.intake.alive()
-        assert len(house.begun) == 2
+        assert len(house.begun) == 50
         release.set()
-        assert topics.commits_reach(60)
-    assert metrics.partitions_paused._value.get() == 0
+        assert eventually(lambda: metrics.partitions_paused._value.get() == 0)
 
 
 def test_draining_gives_back_what_is_unfinished_and_the_next_owner_does_it(topics: Topics) -> None:

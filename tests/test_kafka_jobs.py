@@ -140,15 +140,15 @@ def test_a_partition_is_stretched_when_its_first_unfinished_record_lies_too_far_
 
 def test_a_house_with_many_held_is_full_and_hungry_only_when_few_are_left() -> None:
     jobs = house(1)
-    for offset in range(40):
+    for offset in range(1100):
         hold(jobs, offset)
     num_left = {"full": 0, "hungry": 0}
-    for left in range(40, 0, -1):
+    for left in range(1100, 0, -1):
         num_left["full"] = left if jobs.is_full else num_left["full"]
         num_left["hungry"] = max(num_left["hungry"], left if jobs.is_hungry else 0)
         (job,) = begin(jobs)
         jobs.end(job.claim)
-    assert num_left == {"full": 32, "hungry": 8}
+    assert num_left == {"full": 1000, "hungry": 250}
 
 
 def test_a_partition_that_is_taken_away_takes_its_jobs_with_it_and_no_others() -> None:

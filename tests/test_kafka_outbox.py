@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -23,6 +24,7 @@ HERE, THERE = Partition("uploads", 0), Partition("uploads", 1)
 AT_ONCE = KafkaSettings.model_validate({"commit_interval_s": 0.001})
 AT_LENGTH = KafkaSettings.model_validate({"commit_interval_s": 3600})
 REFUSED = b"refused"
+T = TypeVar("T")
 
 
 class Shelf:
@@ -96,14 +98,13 @@ class Told:
         self.store(self.claim(0, THERE), record(b"first"))
 
 
-def started(call: Callable[[], None]) -> "Future[None]":
+def started(call: Callable[[], T]) -> "Future[T]":
     """A call on a thread of its own, so that one that never returns fails the test."""
-    future: Future[None] = Future()
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            call()
-            future.set_result(None)
+            future.set_result(call())
         except TagstreamError as error:
             future.set_exception(error)
 
@@ -434,7 +435,8 @@ def test_last_words_need_no_room_and_come_last() -> None:
         told.shelf.answers.clear()
         for _ in range(4):
             told.put(claim, bytes(4_000_000))
-        assert not told.outbox.flush(0.05, [(claim, progress(b"left" + bytes(1_000_000)))])
+        words = [(claim, progress(b"left" + bytes(1_000_000)))]
+        assert not started(lambda: told.outbox.flush(0.05, words)).result(20)
         told.shelf.answers.set()
         assert told.outbox.flush(20)
         last = told.shelf.values[-1][-1]

@@ -2,13 +2,14 @@
 
 import heapq
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from consumer.kafka.offsets import MAX_GAP, Claim, OffsetTracker, Partition
 from consumer.kafka.records import Job
 
-_MAX_HELD = 32
-_MIN_HELD = 8
+# Many, since a pause throws away what was fetched ahead, and costs about half a second; records are short.
+_MAX_HELD, _MAX_HELD_BYTES = 1000, 16 << 20
+_MIN_HELD = 250
 _MAX_WAITING, _MAX_WAITING_BYTES = 1000, 64 << 20
 
 
@@ -36,17 +37,17 @@ class Jobs:
     @property
     def is_full(self) -> bool:
         """Time to pause the partitions."""
-        return not self._open or len(self._held) >= _MAX_HELD
+        return not self._open or len(self._held) >= _MAX_HELD or _size_bytes(self._held) >= _MAX_HELD_BYTES
 
     @property
     def is_hungry(self) -> bool:
         """Time to resume them. Not at once: a pause throws away what was fetched, and costs another fetch."""
-        return self._open and len(self._held) <= _MIN_HELD
+        return self._open and len(self._held) <= _MIN_HELD and _size_bytes(self._held) < _MAX_HELD_BYTES
 
     @property
     def is_waiting_room_full(self) -> bool:
         """Time to pause the partitions that bring what has to wait."""
-        size_bytes = sum(len(job.value or b"") for _, _, job in self._waiting)
+        size_bytes = _size_bytes(job for _, _, job in self._waiting)
         return len(self._waiting) >= _MAX_WAITING or size_bytes >= _MAX_WAITING_BYTES
 
     def is_stretched(self, partition: Partition) -> bool:
@@ -104,6 +105,10 @@ class Jobs:
         claim = self.offsets.oldest(partition)
         here = (*self._at_work.values(), *self._held)
         return max((now_s - job.received_at_s for job in here if job.claim == claim), default=0.0)
+
+
+def _size_bytes(jobs: Iterable[Job]) -> int:
+    return sum(len(job.value or b"") for job in jobs)
 
 
 def _lane(job: Job) -> tuple[int, bytes | None]:
