@@ -4,7 +4,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -28,13 +29,15 @@ from consumer.kafka.client import (
     open_client,
     topic_trouble,
 )
+from consumer.kafka.commits import Commits
 from consumer.kafka.jobs import Jobs
 from consumer.kafka.ledger import Ledger
 from consumer.kafka.offsets import Claim, OffsetTracker, Partition, Position
 from consumer.kafka.outbox import Outbox
 from consumer.kafka.protocol import group_protocol
 from consumer.kafka.records import Job, Record
-from consumer.kafka.restore import Restored, restore
+from consumer.kafka.restore import Restored
+from consumer.kafka.restoring import Epochs, Restorer
 from consumer.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -65,13 +68,11 @@ class Intake:
         self._jobs = Jobs(capacity, self.offsets)
         self._ledgers: dict[int, Ledger] = {}
         self._ended_jobs: SimpleQueue[Claim] = SimpleQueue()
-        self._restored: SimpleQueue[tuple[dict[int, int | None], dict[int, Restored] | BaseException]] = SimpleQueue()
+        self._restorer = Restorer(settings, self._is_over)
+        self._commits = Commits(settings, self.offsets)
         self._troubles = Troubles(settings.bootstrap_servers)
         self._full = False
         self._paused: set[Partition] = set()
-        self._commits_pending = 0
-        self._committing: dict[Partition, Position] = {}
-        self._commit_again_at_s = 0.0
         self._last_turn_s = time.monotonic()
         self._drain_until_s: float | None = None
         self._leave_by_s: float | None = None
@@ -139,7 +140,7 @@ class Intake:
     def _open(self) -> Any:
         callbacks = {
             "error_cb": self._troubles.client_failed,
-            "on_commit": self._on_commit,
+            "on_commit": self._commits.on_commit,
             "stats_cb": self._on_statistics,
         }
         protocol = group_protocol(self._settings, self._is_asked_to_stop)
@@ -165,8 +166,7 @@ class Intake:
         for job in self._jobs.begin(_now_ms()):
             self._begin(job)
         self._balance()
-        if self._commits_pending == 0 and time.monotonic() >= self._commit_again_at_s:
-            self._commit()
+        self._commits.ask_if_due(self._consumer)
 
     def _note_member(self) -> None:
         # On this thread only: while one polls again and again, the client lets no other in (measured, 2.16.1). Not for
@@ -175,8 +175,9 @@ class Intake:
         self._note_again_at_s = time.monotonic() + _POLL_S
 
     def _collect_ended(self) -> None:
-        for claim in _drained(self._ended_jobs):
-            self._jobs.end(claim)
+        with suppress(Empty):
+            while True:
+                self._jobs.end(self._ended_jobs.get_nowait())
 
     def _receive(self, message: Message) -> None:
         if error := message.error():
@@ -235,23 +236,6 @@ class Intake:
         if chosen := [TopicPartition(*partition) for partition in partitions]:
             call(chosen)
 
-    # --- commits, where the outbox makes none: never synchronous, since nothing bounds that call ---
-
-    def _commit(self) -> None:
-        if self._settings.delivery == "at_least_once" and (positions := self.offsets.committable()):
-            self._commits_pending += 1
-            self._committing = positions
-            self._consumer.commit(offsets=_offsets(positions), asynchronous=True)
-            self._commit_again_at_s = time.monotonic() + self._settings.commit_interval_s
-
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        self._commits_pending -= 1
-        stored = {Partition(p.topic, p.partition) for p in partitions if error is None and p.error is None}
-        self.offsets.committed(
-            {partition: self._committing[partition] for partition in stored & self._committing.keys()}
-        )
-        metrics.commits.labels(result="stored" if len(stored) == len(partitions) else "refused").inc()
-
     # --- called from within `poll` and `close` ---
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -264,9 +248,8 @@ class Intake:
             consumer.incremental_assign([TopicPartition(self._settings.retry_topic, number) for number in numbers])
             consumer.pause([TopicPartition(*partition) for partition in ours])
             self._paused |= set(ours)
-            for partition in ours:
-                self.offsets.assign(partition)
-            self._start_restoring(numbers)
+            epochs = {partition: self.offsets.assign(partition) for partition in ours}
+            self._restorer.start({number: epochs[self._uploads(number)] for number in numbers})
         self._assigned_once.set()
         self._troubles.over("intake", f"topic {self._settings.uploads_topic!r} is there")
         self._assignment_changed("assigned", numbers)
@@ -279,7 +262,7 @@ class Intake:
         self._jobs.cancel(ours)
         self._flush(ours)
         self._collect_ended()
-        self._commit()
+        self._commits.ask(consumer)
         self._give_up("revoked", consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -336,39 +319,17 @@ class Intake:
 
     # --- what the owners before have left ---
 
-    def _start_restoring(self, numbers: list[int]) -> None:
-        """On a thread of its own, since the last owner's transactions have to end first."""
-        epochs = {number: self.offsets.epoch(self._uploads(number)) for number in numbers}
-
-        def is_over() -> bool:
-            return self._ended.is_set() or not any(self._is_current(number, epoch) for number, epoch in epochs.items())
-
-        def body() -> None:
-            found: dict[int, Restored] | BaseException
-            try:
-                with metrics.restore_seconds.time():
-                    found = restore(self._settings, numbers, is_over)
-            except Abandoned:
-                return
-            except BaseException as error:
-                found = error
-            self._restored.put((epochs, found))
-
-        threading.Thread(target=body, name="restore", daemon=True).start()
-
     def _uploads(self, number: int) -> Partition:
         return Partition(self._settings.uploads_topic, number)
 
-    def _is_current(self, number: int, epoch: int | None) -> bool:
-        return epoch is not None and self.offsets.epoch(self._uploads(number)) == epoch
+    def _is_over(self, epochs: Epochs) -> bool:
+        lasting = (self.offsets.epoch(self._uploads(number)) == epoch for number, epoch in epochs.items())
+        return self._ended.is_set() or not any(lasting)
 
     def _collect_restored(self) -> None:
-        for epochs, found in _drained(self._restored):
-            if isinstance(found, BaseException):
-                raise found
-            for number, epoch in epochs.items():
-                if self._is_current(number, epoch):
-                    self._install(number, found[number])
+        for number, epoch, restored in self._restorer.restored():
+            if not self._is_over({number: epoch}):
+                self._install(number, restored)
 
     def _install(self, number: int, restored: Restored) -> None:
         for topic, metadata in restored.committed.items():
@@ -398,35 +359,15 @@ class Intake:
 
     def _commit_last(self) -> None:
         until_s = time.monotonic() + _LAST_COMMIT_S
-        while self._is_uncommitted() and time.monotonic() < until_s:
-            if self._commits_pending == 0:
-                self._commit()
-            self._consumer.poll(_POLL_S)  # a record that slips in is not tracked, so it is not committed
-
-    def _is_uncommitted(self) -> bool:
-        waits = self._settings.delivery == "at_least_once" and bool(self.offsets.committable())
-        return waits or self._commits_pending > 0
+        while self._commits.is_missing and time.monotonic() < until_s:
+            self._commits.ask_if_due(self._consumer)
+            self._consumer.poll(_POLL_S)
 
     def _leave(self) -> None:
         # `close` waits for an unanswered commit as long as the session lasts: let the broker find out itself.
-        if self._consumer is not None and self._commits_pending == 0:
+        if self._consumer is not None and not self._commits.is_unanswered:
             self._consumer.close()
         self._consumer = self._member = None
-
-
-def _offsets(positions: Mapping[Partition, Position]) -> list[TopicPartition]:
-    return [
-        TopicPartition(topic, number, position.offset, position.metadata())
-        for (topic, number), position in positions.items()
-    ]
-
-
-def _drained(queue: "SimpleQueue[Any]") -> Iterable[Any]:
-    while True:
-        try:
-            yield queue.get_nowait()
-        except Empty:
-            return
 
 
 def _now_ms() -> int:
