@@ -14,6 +14,7 @@ from confluent_kafka import (
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
     KafkaError,
+    KafkaException,
     Message,
     TopicPartition,
 )
@@ -242,6 +243,8 @@ class Intake:
         """What is assigned stays paused until its progress has been read. librdkafka keeps an old pause through a
         revocation: each state has to be said, not assumed."""
         consumer.incremental_assign(partitions)
+        if self._leave_by_s is not None:  # too late: they go back with all others
+            return
         numbers = [partition.partition for partition in partitions]
         ours = [Partition(topic, number) for number in numbers for topic in self._topics]
         if numbers:
@@ -276,7 +279,8 @@ class Intake:
             self._ledgers.pop(partition.number, None)
             gauges.forget(partition.number)
         self._paused -= set(ours)
-        consumer.incremental_unassign([TopicPartition(*p) for p in ours if p.topic == self._settings.retry_topic])
+        if retries := [TopicPartition(*p) for p in ours if p.topic == self._settings.retry_topic]:
+            consumer.incremental_unassign(retries)
         consumer.incremental_unassign(partitions)
         self._assignment_changed(event, [partition.partition for partition in partitions])
 
@@ -366,7 +370,10 @@ class Intake:
     def _leave(self) -> None:
         # `close` waits for an unanswered commit as long as the session lasts: let the broker find out itself.
         if self._consumer is not None and not self._commits.is_unanswered:
-            self._consumer.close()
+            try:
+                self._consumer.close()
+            except (KafkaException, SystemError) as error:  # the second is what the client makes of a callback's error
+                log.warning("the group was left in the midst of a rebalance: %s", error)
         self._consumer = self._member = None
 
 
