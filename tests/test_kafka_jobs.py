@@ -98,7 +98,7 @@ def test_retries_of_one_time_are_begun_in_the_order_they_came() -> None:
 
 def test_what_waits_does_not_make_the_house_full() -> None:
     jobs = house(1)
-    for offset in range(100):
+    for offset in range(1100):
         hold(jobs, offset, partition=RETRIES, not_before_ms=1000)
     assert not jobs.is_full
     assert jobs.is_hungry
