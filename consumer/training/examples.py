@@ -18,8 +18,8 @@ from schemas import explain
 class Example(BaseModel):
     """A passage and what is known of it: a topic, a tone, or for some policy labels whether they hold.
 
-    What is not said is unknown, except that passages with a topic or a tone break no policy. `style` tells how it is
-    spoken; heads do not see it.
+    What is not said is unknown, except that passages with a topic or a tone break no policy. Heads do not see the last
+    four: how it is spoken, what makes it harmless, its language (ISO 639-1), and what it is kept for.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -30,6 +30,9 @@ class Example(BaseModel):
     sentiment: Literal["positive", "neutral", "negative"] | None = None
     policy: dict[str, bool] | None = None
     style: str | None = None
+    context: str | None = None
+    language: str | None = None
+    split: Literal["train", "dev", "test"] | None = None
 
     @model_validator(mode="after")
     def _has_known_labels(self) -> Self:
@@ -84,6 +87,6 @@ def own_texts() -> dict[str, list[tuple[str, str, str]]]:
 
 def data_hash(examples: Sequence[Example]) -> str:
     """Changes with what heads are trained on: the examples and the labels' own texts."""
-    texts = [example.model_dump() for example in examples]
+    texts = [example.model_dump(exclude={"context", "language", "split"}) for example in examples]
     own = [label for of_aspect in own_texts().values() for label in of_aspect]
     return hashlib.sha256(json.dumps([texts, own]).encode()).hexdigest()[:16]
