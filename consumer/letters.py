@@ -63,9 +63,10 @@ def retry(job: Job, index: int, error: UploadError, settings: KafkaSettings) -> 
         headers.NOT_BEFORE: str(int((time.time() + wait_s * random.uniform(0.5, 1.0)) * 1000)),
         headers.UPLOAD: str(index),
     }
-    kept = [(name, value) for name, value in job.headers if not name.startswith(headers.OURS)]
     number = job.claim.partition.number
-    return Record(settings.retry_topic, job.key, job.value, [*kept, *_encoded(texts)], partition=number)
+    return Record(
+        settings.retry_topic, job.key, job.value, [*headers.foreign(job.headers), *_encoded(texts)], partition=number
+    )
 
 
 def dead_letter(
@@ -85,9 +86,7 @@ def dead_letter(
         headers.ATTEMPT: str(letter.attempt),
         **({} if index is None else {headers.UPLOAD: str(index)}),
     }
-    own = [
-        (headers.ORIG_HEADER_PREFIX + name, value) for name, value in job.headers if not name.startswith(headers.OURS)
-    ]
+    own = [(headers.ORIG_HEADER_PREFIX + name, value) for name, value in headers.foreign(job.headers)]
     if carried and job.value is not None and len(job.value) <= _MAX_CARRIED_BYTES:
         own.append((headers.ORIG_VALUE, job.value))
     value = event.model_dump_json().encode()

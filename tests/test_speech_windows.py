@@ -45,19 +45,18 @@ audios = st.lists(
 ).map(lambda parts: np.concatenate([np.full(length, level, np.float32) for level, length in parts]))
 
 
+def assert_same(one: AudioWindow, other: AudioWindow) -> None:
+    assert (one.index, one.start_s, one.end_s, one.speech) == (other.index, other.start_s, other.end_s, other.speech)
+    assert np.array_equal(one.samples, other.samples)
+
+
 @given(audios, st.data())
 @examples(max_examples=60, deadline=None)
 def test_the_windows_do_not_depend_on_how_the_audio_is_chunked(audio: Samples, data: st.DataObject) -> None:
     edges = sorted(data.draw(st.lists(st.integers(0, len(audio)), max_size=20)))
     chunks = [Chunk(part) for part in np.split(audio, edges)]
     for whole, pieces in zip(cut(audio), speech_windows(chunks, loudness, SHORT), strict=True):
-        assert (whole.index, whole.start_s, whole.end_s, whole.speech) == (
-            pieces.index,
-            pieces.start_s,
-            pieces.end_s,
-            pieces.speech,
-        )
-        assert np.array_equal(whole.samples, pieces.samples)
+        assert_same(whole, pieces)
 
 
 @pytest.mark.parametrize("chunk_s", [0.1, 0.5, 7.0])
@@ -94,13 +93,7 @@ def test_the_windows_from_any_one_on_are_the_same_when_those_before_are_not_made
     start_s = whole[first - 1].end_s if first else 0.0
     rest = list(speech_windows(chunks, wavering, SHORT, first, start_s))
     for window, again in zip(whole[first:], rest, strict=True):
-        assert (window.index, window.start_s, window.end_s, window.speech) == (
-            again.index,
-            again.start_s,
-            again.end_s,
-            again.speech,
-        )
-        assert np.array_equal(window.samples, again.samples)
+        assert_same(window, again)
 
 
 @given(audios)

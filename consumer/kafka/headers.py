@@ -1,5 +1,7 @@
 """Names of the headers that retries and dead letters carry. Values are UTF-8 text, but for the untouched original's."""
 
+from collections.abc import Iterable
+
 OURS = ("x-dlq-", "x-retry-", "x-redrive-")
 """What our names begin with."""
 
@@ -31,6 +33,11 @@ DEAD_LETTER = "x-redrive-dead-letter"
 ORIG_VALUE = "x-dlq-orig-value"
 ORIG_HEADER_PREFIX = "x-dlq-orig-header-"
 """Before the name of each header that came with the record."""
+
+
+def foreign(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
+    """Those that came with the upload; whoever uploads must not tell our history."""
+    return [(name, value) for name, value in headers if not name.startswith(OURS)]
 
 
 def number(text: str | None) -> int | None:

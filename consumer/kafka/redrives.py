@@ -78,7 +78,7 @@ def _redrive(reader: TopicReader, letter: Letter, now_ms: int) -> Redrive | None
         place = f"{topic}/{partition}@{offset}"
         log.warning("left out dead letter %r: it has no value, and the upload is gone from %r", letter.event.id, place)
         return None
-    return Redrive(partition, letter.key, original.value(), [*_foreign(original.headers() or []), *history])
+    return Redrive(partition, letter.key, original.value(), [*headers.foreign(original.headers() or []), *history])
 
 
 def _whole(value: bytes | None) -> int:
@@ -104,12 +104,7 @@ def _history(letter: Letter, now_ms: int) -> Headers:
 def _carried(given: Headers) -> Headers:
     """The original headers that a letter carries."""
     prefix = headers.ORIG_HEADER_PREFIX
-    return _foreign([(name.removeprefix(prefix), value) for name, value in given if name.startswith(prefix)])
-
-
-def _foreign(given: Headers) -> Headers:
-    """Without those that would be taken for ours: history must not be told by whoever uploads."""
-    return [(name, value) for name, value in given if not name.startswith(headers.OURS)]
+    return headers.foreign([(name.removeprefix(prefix), value) for name, value in given if name.startswith(prefix)])
 
 
 def _original(reader: TopicReader, topic: str, partition: int, offset: int) -> Any:

@@ -18,7 +18,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from consumer.errors import Abandoned, TagstreamError
-from consumer.kafka.client import Troubles, client_config, count_error, open_client
+from consumer.kafka.client import Troubles, client_config, count_error, open_client, topic_trouble
 from consumer.settings import KafkaSettings
 
 _CALL_S = 1.0
@@ -159,9 +159,7 @@ class _Restoring:
 
     def _check_is_there(self, partition: TopicPartition, error: KafkaException) -> None:
         if error.args[0].code() in _MISSING:
-            raise TagstreamError(
-                f"topic {partition.topic!r} does not exist; make it with `tagstream topics create`"
-            ) from error
+            raise TagstreamError(topic_trouble(partition.topic, error.args[0])) from error
         if error.args[0].code() == KafkaError._UNKNOWN_PARTITION:
             raise TagstreamError(
                 f"topic {partition.topic!r} has no partition {partition.partition}: it needs as many as "

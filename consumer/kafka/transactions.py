@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from consumer import metrics
 from consumer.errors import Abandoned, TagstreamError
-from consumer.kafka.client import client_config, consumer_config, named, open_client, topic_trouble
+from consumer.kafka.client import consumer_config, named, open_client, producer_config, topic_trouble
 from consumer.kafka.delivery import REFUSED, Batch, NothingStored, Refused, send
 from consumer.kafka.offsets import token_of
 from consumer.settings import KafkaSettings
@@ -197,13 +197,9 @@ class ExactlyOnce:
         warnings.filterwarnings("ignore", "Producer abort_transaction failed", RuntimeWarning)
         timeout_ms = int(self._settings.transaction_timeout_s * 1000)
         config = {
-            "linger.ms": 5,
-            "compression.type": "zstd",
-            "partitioner": "murmur2_random",
-            "queue.buffering.max.messages": 0,
             "topic.metadata.propagation.max.ms": 5_000,
             "socket.timeout.ms": min(5_000, timeout_ms // 2),
-            **client_config(self._settings),
+            **producer_config(self._settings),
             "transactional.id": self._id,
             "transaction.timeout.ms": timeout_ms,
             "message.timeout.ms": timeout_ms * 4 // 5,

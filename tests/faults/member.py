@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import types
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,7 +56,6 @@ def main() -> int:
 
 def _run(role: Role) -> bool:
     """Whether all was drained."""
-    _leave_out_models()
     from consumer.app import App, stop_signals
 
     settings = load_settings(os.environ).settings
@@ -84,13 +82,6 @@ class Echo:
     def work(self, job: Job) -> bool:
         self._outbox.finish(job.claim, [Record(self._topic, job.key, job.value, [], "test")])
         return True
-
-
-def _leave_out_models() -> None:
-    """The application imports what loads models, which takes seconds: a member must start in a moment."""
-    tools = types.ModuleType("consumer.tools")
-    tools.open_tools = None  # type: ignore[attr-defined]
-    sys.modules["consumer.tools"] = tools
 
 
 if __name__ == "__main__":
