@@ -7,6 +7,7 @@ last lines of the run say so.
 
 import base64
 import os
+import random
 import shutil
 import signal
 import socket
@@ -75,15 +76,26 @@ class Broker:
         self._properties.write_text(ours + properties)
 
     def start(self) -> None:
-        """Returns when the broker answers; the first time it is formatted. One that runs is left alone."""
+        """Returns when the broker answers; the first time it is formatted. One that runs is left alone.
+
+        Raises RuntimeError with the end of the broker's log when it ends instead.
+        """
         if self._process is not None:
             return
         if not (self._directory / "data").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             self._tool("kafka-storage.sh", "format", "-t", cluster, "-c", str(self._properties)).wait(_START_S)
         self._process = self._tool("kafka-server-start.sh", str(self._properties))
+        until_s = time.monotonic() + _START_S
         with closing(Producer({"bootstrap.servers": self.bootstrap, "log_level": 0})) as client:
-            client.list_topics(timeout=_START_S)
+            while True:
+                try:
+                    client.list_topics(timeout=2)
+                except KafkaException as error:
+                    if self._process.poll() is not None or time.monotonic() > until_s:
+                        raise RuntimeError(f"the broker did not start: {self._last_words()}") from error
+                else:
+                    return
 
     def stop(self) -> None:
         """Ends the process in order, as an operator does."""
@@ -107,6 +119,9 @@ class Broker:
     def thaw(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def _last_words(self) -> str:
+        return "\n".join((self._directory / "log").read_text(errors="replace").splitlines()[-30:])
 
     def _tool(self, name: str, *arguments: str) -> "subprocess.Popen[bytes]":
         with (self._directory / "log").open("ab") as log:
@@ -291,11 +306,16 @@ def _skip(why: str) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Below those that the system gives to outgoing connections: one of these must not take a broker's port while it
+    starts or is down."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
