@@ -143,6 +143,12 @@ def _add_training_commands(subcommands: Subcommands) -> None:
         subcommands, "evaluate", commands.evaluate, "score the heads on examples they were not trained on"
     )
     evaluate.add_argument("data", nargs="+", type=Path, help="JSONL files of examples")
+    evaluate.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="write report.md, scores.json and charts there, of whole passages and of their beginnings",
+    )
 
 
 def _command(

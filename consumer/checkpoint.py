@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt, StrictStr
 
 from consumer.evidence import Evidence, Share, strongest_windows
+from consumer.minors import Suspicion, stronger
 from consumer.tags import Published
 from consumer.transcript import Basis, Language, Segment, TextWindow
 from schemas.tags import Band
@@ -18,20 +19,28 @@ from schemas.tags import Band
 @dataclass(frozen=True)
 class Story:
     """All that was read of one video so far. Of its text, only what may be quoted yet: the windows that are the
-    strongest one for some label, so that it stays small however long the video is."""
+    strongest one for some label, so that it stays small however long the video is. The text of a window that is
+    suspected of what `consumer.minors` says is not kept at all."""
 
     evidence: Evidence = field(default_factory=Evidence)
     windows: Mapping[int, TextWindow] = field(default_factory=dict)
     bases: frozenset[Basis] = frozenset()
     language: Language | None = None
+    suspicion: Suspicion | None = None
 
-    def add(self, window: TextWindow, evidence: Evidence) -> "Story":
+    def add(self, window: TextWindow, evidence: Evidence, suspicion: Suspicion | None = None) -> "Story":
         total = self.evidence + evidence
         if not window.words:
             return replace(self, evidence=total)
-        windows = {**self.windows, window.index: window}
-        quotable = {index: windows[index] for index in sorted(strongest_windows(total))}
-        return Story(total, quotable, self.bases | {window.basis}, self.language or window.language)
+        windows = self.windows if suspicion else {**self.windows, window.index: window}
+        quotable = {index: windows[index] for index in sorted(strongest_windows(total) & windows.keys())}
+        return Story(
+            total,
+            quotable,
+            self.bases | {window.basis},
+            self.language or window.language,
+            stronger(self.suspicion, suspicion),
+        )
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,7 @@ class Checkpoint:
             "windows": [astuple(window) for window in self.story.windows.values()],
             "bases": sorted(self.story.bases),
             "language": self.story.language and astuple(self.story.language),
+            "suspicion": self.story.suspicion,
             "revision": self.history.revision,
             "latest": self.history.latest,
             "published": self.history.published and astuple(self.history.published),
@@ -107,12 +117,13 @@ class Checkpoint:
             raise ValueError("a checkpoint that is not as it was written")
         windows = {window.index: window for window in map(_text_window, form.windows)}
         language = form.language and Language(*form.language)
+        suspicion = form.suspicion and Suspicion(*form.suspicion)
         published = form.published and Published(*form.published)
         return cls(
             Times(*form.times),
             form.next_window,
             form.start_s,
-            Story(_evidence(form), windows, frozenset(form.bases), language),
+            Story(_evidence(form), windows, frozenset(form.bases), language, suspicion),
             History(form.revision, form.latest, published, form.bands),
         )
 
@@ -136,6 +147,7 @@ class _Form(BaseModel):
     windows: list[_Window]
     bases: list[Basis]
     language: _Language | None
+    suspicion: tuple[StrictFloat, StrictFloat] | None
     revision: StrictInt
     latest: StrictStr | None
     published: tuple[StrictFloat, StrictStr, StrictFloat] | None

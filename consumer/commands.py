@@ -11,14 +11,18 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from consumer.display import TagsDisplay, out
 from consumer.errors import SettingsError, UploadError
-from consumer.settings import Loaded, described, environment_name
+from consumer.settings import Loaded, Settings, described, environment_name
 from schemas import TagsEvent, UploadedEvent, VideoUploaded, explain
+
+if TYPE_CHECKING:
+    from consumer.training.states import States
 
 log = logging.getLogger(__name__)
 
@@ -147,39 +151,43 @@ def moment_ms(text: str) -> int:
 
 
 def train(options: argparse.Namespace, loaded: Loaded) -> int:
-    from consumer.llm.loading import load_llm
-    from consumer.llm.reader import Reader
     from consumer.training.examples import read_examples, shipped_examples
-    from consumer.training.shipped import logged_progress
     from consumer.training.train import train
 
     examples = read_examples(options.data) if options.data else shipped_examples()
     command = shlex.join(["tagstream", "train", *map(str, options.data), "--out", str(options.out)])
     if loaded.settings.llm.model != type(loaded.settings.llm)().model:
         command = f"{environment_name('llm.model')}={loaded.settings.llm.model} {command}"
-    heads = train(examples, Reader(load_llm(loaded.settings)), command, logged_progress)
+    heads = train(examples, _states(loaded.settings), command)
     heads.save(options.out)
-    show_scores(heads.card["scores"])
+    for aspect, of_aspect in heads.card["scores"].items():
+        for name, value in of_aspect.items():
+            out(f"{aspect:10} {name:40} {value}")
     return 0
 
 
 def evaluate(options: argparse.Namespace, loaded: Loaded) -> int:
-    from consumer.llm.loading import load_llm
-    from consumer.llm.reader import Reader
-    from consumer.training.evaluate import evaluate
+    from consumer.training.evaluate import SHARES, evaluate
     from consumer.training.examples import read_examples
-    from consumer.training.shipped import heads_for, logged_progress
+    from consumer.training.report import headline, write_report
+    from consumer.training.shipped import heads_for
 
     examples = read_examples(options.data)
-    reader = Reader(load_llm(loaded.settings))
-    show_scores(evaluate(examples, reader, heads_for(reader, loaded.settings), logged_progress))
+    states = _states(loaded.settings)
+    evaluation = evaluate(examples, states, heads_for(states.reader, loaded.settings), SHARES if options.report else ())
+    out(headline(evaluation))
+    if options.report:
+        out(f"report: {write_report(options.report, evaluation)}")
     return 0
 
 
-def show_scores(scores: dict[str, dict[str, object]]) -> None:
-    for aspect, of_aspect in scores.items():
-        for name, value in of_aspect.items():
-            out(f"{aspect:10} {name:40} {value}")
+def _states(settings: Settings) -> "States":
+    from consumer.llm.loading import load_llm
+    from consumer.llm.reader import Reader
+    from consumer.training.shipped import logged_progress
+    from consumer.training.states import States
+
+    return States(Reader(load_llm(settings)), settings.cache_path, logged_progress)
 
 
 def settings(options: argparse.Namespace, loaded: Loaded) -> int:

@@ -1,11 +1,15 @@
-"""The parts of an event, built from what was read. Pure."""
+"""The parts of an event, built from what was read. Pure.
+
+`references` has, for each label with a quote, the id of its evidence. A label without one has none that may be quoted.
+"""
 
 from collections.abc import Mapping
+from typing import Any
 
-from consumer import labels
+from consumer import labels, rules
 from consumer.quotes import Quote
 from consumer.tags import ReadOut, Scored, Tags
-from schemas import ModerationCase, TagsEvent, VideoUploaded, case
+from schemas import ModerationCase, RestrictedCase, TagsEvent, VideoUploaded, case
 from schemas import tags as parts
 
 _SHOWN_TOPICS = 5
@@ -18,18 +22,19 @@ def coverage(media_s: float, duration_s: float | None) -> parts.Coverage:
 
 
 def tag_list(tags: Tags, read_out: ReadOut, references: Mapping[str, str]) -> tuple[parts.Tag, ...]:
-    shown = [t for rank, t in enumerate(tags.topics) if t.accepted or rank < _SHOWN_TOPICS]
-    threshold = dict(zip(read_out.topic.labels, read_out.accept, strict=True))
-    names = {topic.id: topic.name for topic in labels.topics()}
+    likeliest = [topic.label for topic in tags.topics if topic.label in read_out.topic.labels][:_SHOWN_TOPICS]
+    shown = [topic for topic in tags.topics if topic.accepted or topic.label in likeliest]
+    threshold = read_out.accept
     return tuple(
         parts.Tag(
             scheme=labels.SCHEME,
             id=topic.label,
-            name=names[topic.label],
+            name=labels.path(topic.label)[-1].name,
             p=topic.p,
-            threshold=float(threshold[topic.label]),
+            threshold=min(topic.p, threshold[topic.label]) if topic.implied_by else threshold[topic.label],
             accepted=topic.accepted,
-            evidence=(references[topic.label],) if topic.accepted else (),
+            evidence=_evidence(topic.label, references),
+            rules=topic.implied_by,
         )
         for topic in shown
     )
@@ -46,9 +51,14 @@ def moderation_label(scored: Scored, references: Mapping[str, str]) -> parts.Mod
         iab=policy.iab,
         p=scored.p,
         band=scored.band,
-        risk=None if scored.band == "clear" else policy.risk.act if scored.band == "act" else policy.risk.review,
-        evidence=() if scored.band == "clear" else (references[scored.label],),
+        risk=rules.risk(scored),
+        evidence=_evidence(scored.label, references),
+        rules=(*scored.implied_by, *scored.lowered_by),
     )
+
+
+def _evidence(label: str, references: Mapping[str, str]) -> tuple[str, ...]:
+    return (references[label],) if label in references else ()
 
 
 def evidence_item(id: str, quote: Quote) -> parts.Evidence:
@@ -68,26 +78,49 @@ def moderation_case(
     label: parts.ModerationLabel, policy: labels.Policy, event: TagsEvent, upload: VideoUploaded
 ) -> ModerationCase:
     items = tuple(item for item in event.data.evidence if item.id in label.evidence)
-    acting = label.band == "act" and policy.thresholds.act is not None
+    facts = _case_facts(label, policy, event, upload)
     return ModerationCase(
-        video=case.CaseVideo(
+        **facts, queue=policy.queue or policy.id, evidence=items, seek_s=_seek_s(items[0].start_s or 0.0)
+    )
+
+
+def restricted_case(
+    label: parts.ModerationLabel, policy: labels.Policy, event: TagsEvent, upload: VideoUploaded, start_s: float
+) -> RestrictedCase:
+    """A case without quotes, in the restricted queue whatever its label; its window starts at `start_s`."""
+    facts = _case_facts(label, policy, event, upload)
+    queue = labels.policy(parts.RESTRICTED).queue or parts.RESTRICTED
+    return RestrictedCase(**facts, queue=queue, seek_s=_seek_s(start_s))
+
+
+def _case_facts(
+    label: parts.ModerationLabel, policy: labels.Policy, event: TagsEvent, upload: VideoUploaded
+) -> dict[str, Any]:
+    acting = label.band == "act" and policy.thresholds.act is not None
+    threshold = (policy.thresholds.act if acting else None) or policy.thresholds.review
+    return {
+        "video": case.CaseVideo(
             id=upload.video_id,
             content_version=event.data.video.content_version,
             uri=upload.uri,
             uploader_id=upload.uploader_id,
         ),
-        label=label.label,
-        iab=label.iab,
-        band="act" if acting else "review",
-        risk=(policy.risk.act if acting else None) or policy.risk.review,
-        p=label.p,
-        threshold=(policy.thresholds.act if acting else None) or policy.thresholds.review,
-        queue=policy.queue or policy.id,
-        policy=case.CasePolicy(name=policy.name, dsa=policy.dsa, openai=policy.openai, llama_guard=policy.llama_guard),
-        evidence=items,
-        seek_s=max(0.0, round((items[0].start_s or 0.0) - _LEAD_IN_S, 2)),
-        stage=event.data.status.stage,
-        revision=event.data.status.revision,
-        tags_event_id=event.id,
-        provenance=event.data.provenance,
-    )
+        "label": label.label,
+        "iab": label.iab,
+        "band": "act" if acting else "review",
+        "risk": label.risk,
+        "p": label.p,
+        "threshold": min(label.p, threshold) if label.rules else threshold,
+        "policy": case.CasePolicy(
+            name=policy.name, dsa=policy.dsa, openai=policy.openai, llama_guard=policy.llama_guard
+        ),
+        "stage": event.data.status.stage,
+        "revision": event.data.status.revision,
+        "tags_event_id": event.id,
+        "provenance": event.data.provenance,
+        "rules": label.rules,
+    }
+
+
+def _seek_s(start_s: float) -> float:
+    return max(0.0, round(start_s - _LEAD_IN_S, 2))

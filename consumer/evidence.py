@@ -10,6 +10,7 @@ after a crash: sums are kept in fixed point, because floating-point sums depend 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -38,16 +39,25 @@ Shares = tuple[Share, ...]  # the strongest first
 
 @dataclass(frozen=True)
 class Aspect:
-    """How one aspect's tags (topic, sentiment, policy) are read out of evidence.
+    """How one aspect's tags (topic, subtopic, sentiment, policy) are read out of evidence.
 
     `pooling` is "mean" where exactly one label holds, and windows are weighted by their words; "any" where each
-    label holds or not, and one window can say so. `bias` is added to the pooled log-odds, (labels,).
+    label holds or not, and one window can say so. `bias` is added to the pooled log-odds, (labels,). Where labels have
+    `parents`, one holds of those below each parent, given that the parent does.
     """
 
     name: str
     labels: tuple[str, ...]
     pooling: Literal["mean", "any"]
     bias: Logits
+    parents: tuple[str, ...] = ()
+
+    @cached_property
+    def siblings(self) -> Counts:
+        """(labels,): a number for each label, the same for those that are in question together."""
+        if not self.parents:
+            return np.zeros(len(self.labels), np.int64)
+        return np.unique(np.array(self.parents), return_inverse=True)[1].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,8 @@ class Evidence:
                 sums[aspect.name] = values
             else:
                 values = np.rint(trust(words) * values).astype(np.int64)
-            strongest[aspect.name] = tuple((Share(int(value), window),) for value in values)
+            if not aspect.parents:  # a subtopic's quote comes from where its topic's does
+                strongest[aspect.name] = tuple((Share(int(value), window),) for value in values)
         return cls(words, round(media_s * 1000), sums, strongest)
 
     def __add__(self, other: "Evidence") -> "Evidence":
@@ -115,23 +126,18 @@ def _stronger(ours: tuple[Shares, ...], theirs: tuple[Shares, ...]) -> tuple[Sha
 
 
 def probabilities(evidence: Evidence, aspect: Aspect) -> Logits | None:
-    """How likely each label is, (labels,); None as long as not a word was read."""
+    """How likely each label is, given its parent if it has one, (labels,); None as long as not a word was read."""
     if not evidence.words:
         return None
     if aspect.pooling == "mean":
         mean = evidence.sums[aspect.name] / (_UNIT * evidence.words)
-        return softmax(trust(evidence.words) * mean + aspect.bias)
+        return softmax(trust(evidence.words) * mean + aspect.bias, aspect.siblings)
     return np.array(
         [
             _any(sigmoid(np.array([share.value / _UNIT for share in shares]) + bias))
             for shares, bias in zip(evidence.strongest[aspect.name], aspect.bias, strict=True)
         ]
     )
-
-
-def strongest_window(evidence: Evidence, aspect: Aspect, label: str) -> int:
-    """The number of the window that speaks most for `label`."""
-    return evidence.strongest[aspect.name][aspect.labels.index(label)][0].window
 
 
 def strongest_windows(evidence: Evidence) -> set[int]:
@@ -154,9 +160,12 @@ def trust(words: int) -> float:
     return min(1.0, words / (words + _DOUBTFUL_WORDS) * (1 + _DOUBTFUL_WORDS / _TRUSTED_WORDS))
 
 
-def softmax(logits: Logits) -> Logits:
-    powers = np.exp(logits - logits.max())
-    return np.asarray(powers / powers.sum())
+def softmax(logits: Logits, siblings: Counts) -> Logits:
+    """Probabilities that add up to 1 among each number of `siblings`, (labels,) each."""
+    highest = np.full(siblings.max() + 1, -np.inf)
+    np.maximum.at(highest, siblings, logits)
+    powers = np.exp(logits - highest[siblings])
+    return np.asarray(powers / np.bincount(siblings, powers)[siblings])
 
 
 def sigmoid(logits: Logits) -> Logits:

@@ -4,16 +4,19 @@ import hashlib
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from consumer import events, labels
 from consumer.checkpoint import History, Story, Times
+from consumer.describer import Describer, Describing
 from consumer.evidence import Aspect
+from consumer.minors import with_restricted
 from consumer.quotes import Quotes
-from consumer.tags import Published, ReadOut, Tags
+from consumer.rules import Rules, apply
+from consumer.tags import Published, ReadOut, Tags, read_tags
 from consumer.transcript import Basis, Language
-from schemas import CaseEvent, TagsEvent, VideoTags, VideoUploaded
+from schemas import CaseEvent, RestrictedCaseEvent, TagsEvent, VideoTags, VideoUploaded
 from schemas import tags as parts
 
 SOURCE = "/tagstream"
@@ -43,11 +46,18 @@ class Medium:
 
 @dataclass(frozen=True)
 class Makers:
-    """What made the tags, and how they are read out."""
+    """What made the tags, how they are read out, and what follows from them."""
 
     read_out: ReadOut
     provenance: parts.Provenance
     supported_languages: frozenset[str]
+    rules: Rules = field(default_factory=Rules)
+    describing: Describing = field(default_factory=Describing)
+
+    def tags(self, story: Story) -> Tags:
+        """What the story says, with what was found by rules."""
+        tags, _ = apply(self.rules, read_tags(story.evidence, self.read_out))
+        return with_restricted(tags, story.suspicion)
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class Revision:
     """What goes out at once: a tags event, and the cases that it is the first to show."""
 
     tags: TagsEvent
-    cases: tuple[CaseEvent, ...]
+    cases: tuple[CaseEvent | RestrictedCaseEvent, ...]
 
     @property
     def final(self) -> bool:
@@ -102,6 +112,9 @@ class Revisions:
         self._upload = upload
         self._makers = makers
         self._quotes = quotes
+        self._describer = Describer(
+            makers.describing, quotes, makers.read_out, video=upload.video_id, title=upload.title
+        )
         self._clock = clock
         self._before_all = before_all
         self._told = _told(upload)
@@ -123,13 +136,13 @@ class Revisions:
             tags=events.tag_list(tags, self._makers.read_out, references) if tags.topics else None,
             sentiment=events.sentiment(tags.sentiment),
             moderation=tuple(events.moderation_label(p, references) for p in tags.policies) if tags.policies else None,
-            description=None,
+            description=self._describer.describe(tags, story, stage),
             evidence=evidence,
             provenance=self._makers.provenance,
             timing=self._clock.timing(tags),
         )
         event = TagsEvent.wrap(data, id=id, source=SOURCE, time=datetime.now(UTC))
-        cases = self._cases(event, medium)
+        cases = self._cases(event, story, medium)
         published = Published.of(tags) if tags.topics else None
         bands = {**self.history.bands, **{case.data.label: case.data.band for case in cases}}
         self.history = History(number, id, published, bands)
@@ -156,25 +169,38 @@ class Revisions:
         )
 
     def _evidence(self, tags: Tags, story: Story) -> tuple[tuple[parts.Evidence, ...], Mapping[str, str]]:
-        """A quote for every accepted topic and every policy label out of clear, and each label's reference."""
+        """A quote for every accepted topic and every policy label out of clear that has one, and their references."""
         read_out = self._makers.read_out
-        wanted: list[tuple[Aspect, str]] = [(read_out.topic, t.label) for t in tags.topics if t.accepted]
-        wanted += [(read_out.policy, p.label) for p in tags.policies if p.band != "clear"]
+        wanted = [_carrier(t.label, read_out) for t in tags.topics if t.accepted]
+        policies = [p.label for p in tags.policies if p.band != "clear" and p.label != parts.RESTRICTED]
+        wanted += [(label, read_out.policy, label, read_out.policy) for label in policies]
         references, items = {}, []
-        for number, (aspect, label) in enumerate(wanted, start=1):
-            quote = self._quotes.find(label, aspect, story.evidence, story.windows)
-            references[label] = f"e{number}"
-            items.append(events.evidence_item(f"e{number}", quote))
+        for number, (label, aspect, carrier, of_carrier) in enumerate(wanted, start=1):
+            strongest = story.evidence.strongest[of_carrier.name][of_carrier.labels.index(carrier)]
+            quote = self._quotes.find(label, aspect, strongest, story.evidence, story.windows)
+            if quote is not None:
+                references[label] = f"e{number}"
+                items.append(events.evidence_item(f"e{number}", quote))
         return tuple(items), references
 
-    def _cases(self, event: TagsEvent, medium: Medium) -> list[CaseEvent]:
-        cases = []
+    def _cases(self, event: TagsEvent, story: Story, medium: Medium) -> list[CaseEvent | RestrictedCaseEvent]:
+        cases: list[CaseEvent | RestrictedCaseEvent] = []
         for label in event.data.moderation or ():
             policy = labels.policy(label.label)
             made = self.history.bands.get(label.label)
             if label.band == "clear" or policy.queue is None or made in (label.band, "act"):
                 continue
-            case = events.moderation_case(label, policy, event, self._upload)
             id = self._id(medium, f"case {label.label} {label.band}")
-            cases.append(CaseEvent.wrap(case, id=id, source=SOURCE, time=event.time))
+            if label.evidence:
+                case = events.moderation_case(label, policy, event, self._upload)
+                cases.append(CaseEvent.wrap(case, id=id, source=SOURCE, time=event.time))
+            elif story.suspicion is not None:
+                restricted = events.restricted_case(label, policy, event, self._upload, story.suspicion.start_s)
+                cases.append(RestrictedCaseEvent.wrap(restricted, id=id, source=SOURCE, time=event.time))
         return cases
+
+
+def _carrier(topic: str, read_out: ReadOut) -> tuple[str, Aspect, str, Aspect]:
+    """A topic and its aspect, and the topic whose strongest windows carry it: for a subtopic, the one in tier 1."""
+    main = labels.path(topic)[0].id
+    return topic, read_out.topic if topic == main else read_out.subtopic, main, read_out.topic

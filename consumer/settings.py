@@ -102,11 +102,26 @@ class LlmSettings(_Section):
     )
 
 
+class LabelsSettings(_Section):
+    rules: str = Field("", description="What follows from tags: a TOML file of rules; empty: those shipped.")
+
+
 class WindowSettings(_Section):
     first_s: float = Field(10.0, ge=2, le=28, description="Length of the first window: how early the first tags come.")
     second_s: float = Field(20.0, ge=2, le=28, description="Length of the second window.")
     then_s: float = Field(28.0, ge=5, le=28, description="Length of every later window.")
     ahead: int = Field(3, gt=0, description="Windows of one video at work at once.")
+
+
+class DescriptionSettings(_Section):
+    method: Literal["extracted", "generated"] = Field(
+        "extracted",
+        description="extracted: a sentence or two of what was said; generated: written by the LLM, kept only where it "
+        "agrees with them.",
+    )
+    partials: bool = Field(False, description="Describe in partial events too, not only in the final one.")
+    max_tokens: int = Field(40, gt=0, le=200, description="Longest description that the LLM writes.")
+    max_s: float = Field(10.0, gt=0, description="Time that the LLM has to write one; else it is extracted.")
 
 
 class HttpSettings(_Section):
@@ -123,7 +138,9 @@ class Settings(_Section):
     media: MediaSettings = MediaSettings()
     speech: SpeechSettings = SpeechSettings()
     llm: LlmSettings = LlmSettings()
+    labels: LabelsSettings = LabelsSettings()
     windows: WindowSettings = WindowSettings()
+    description: DescriptionSettings = DescriptionSettings()
     http: HttpSettings = HttpSettings()
 
     @property

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from consumer.ahead import ahead
-from consumer.checkpoint import Checkpoint
+from consumer.checkpoint import Checkpoint, Story
 from consumer.errors import Abandoned
 from consumer.evidence import Evidence
+from consumer.minors import suspicion
 from consumer.quotes import Quotes, ReadPassage
 from consumer.revisions import Clock, Makers, Medium, Revision, Revisions
 from consumer.settings import WindowSettings
-from consumer.tags import read_tags, worth_publishing
+from consumer.tags import worth_publishing
 from consumer.transcript import Passage, Segment, TextWindow, caption_windows
 from schemas import VideoUploaded
 
@@ -91,8 +92,8 @@ def tag_video(
                 window = transcript.result()
                 if is_cancelled():
                     raise Abandoned(f"{upload.video_id}: taken away while it was being read")
-                story = at.story.add(window, read_window(window, upload, tools))
-                tags = read_tags(story.evidence, tools.makers.read_out)
+                story = read_window(at.story, window, upload, tools)
+                tags = tools.makers.tags(story)
                 revision = None
                 if worth_publishing(tags, at.history.published, media.medium().duration_s):
                     # Windows are made ahead: what is known of later ones by now is a matter of time, so it is not told.
@@ -102,8 +103,8 @@ def tag_video(
         story = at.story
         if not story.evidence.words:
             for window in metadata_windows(upload):
-                story = story.add(window, read_window(window, upload, tools))
-        tags = read_tags(story.evidence, tools.makers.read_out)
+                story = read_window(story, window, upload, tools)
+        tags = tools.makers.tags(story)
         revision = revisions.next(tags, story, media.medium(), "final")
         yield Step(revision, replace(at, times=clock.times, story=story, history=revisions.history))
 
@@ -113,15 +114,16 @@ def revisions_of(steps: Iterable[Step]) -> Iterator[Revision]:
     return (step.revision for step in steps if step.revision is not None)
 
 
-def read_window(window: TextWindow, upload: VideoUploaded, tools: Tools) -> Evidence:
-    """What the LLM makes of one window."""
+def read_window(story: Story, window: TextWindow, upload: VideoUploaded, tools: Tools) -> Story:
+    """The story with what the LLM makes of one window more."""
     media_s = window.end_s - window.start_s
-    aspects = tools.makers.read_out.aspects
+    read_out = tools.makers.read_out
     if not window.words:
-        return Evidence.of_window(window.index, 0, media_s, aspects, {})
+        return story.add(window, Evidence.of_window(window.index, 0, media_s, read_out.aspects, {}))
     passage = Passage(window.text, None if window.basis == "metadata" else upload.title, window.start_s)
     logits = tools.read(passage, video=upload.video_id, first=window.index == 0).result()
-    return Evidence.of_window(window.index, window.words, media_s, aspects, logits)
+    evidence = Evidence.of_window(window.index, window.words, media_s, read_out.aspects, logits)
+    return story.add(window, evidence, suspicion(passage, evidence, read_out.policy))
 
 
 def metadata_windows(upload: VideoUploaded) -> Iterator[TextWindow]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from consumer.evidence import Aspect, Evidence, Logits, probabilities
+from consumer.evidence import Aspect, Evidence, probabilities
 from consumer.labels import policy as policy_of
 from schemas.tags import Band
 
@@ -14,36 +14,45 @@ from schemas.tags import Band
 _NOTABLE_CHANGE = 0.1
 _NOTABLE_GROWTH = 1.25
 _NOTABLE_MEDIA_S = 5.0
+_NOTABLE_SUBTOPIC = 0.05  # less likely ones are not told
 _NEARLY_ALL = 0.97  # past here the final event is about to say the same
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A label and how likely it is, with what it reached: accepted or not, or a band."""
+    """A label and how likely it is, with what it reached: accepted or not, or a band.
+
+    Rules may reach it for a label: `implied_by` names those that accepted a topic or brought a policy label to review,
+    `lowered_by` those that lowered its suitability risk.
+    """
 
     label: str
     p: float
     accepted: bool
     band: Band = "clear"
+    implied_by: tuple[str, ...] = ()
+    lowered_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ReadOut:
-    """How evidence becomes tags; `accept` is (topics,): the probability from which a topic is accepted."""
+    """How evidence becomes tags; `accept` has the probability from which each topic and subtopic is accepted."""
 
     topic: Aspect
+    subtopic: Aspect
     sentiment: Aspect
     policy: Aspect
-    accept: Logits
+    accept: Mapping[str, float]
 
     @property
     def aspects(self) -> tuple[Aspect, ...]:
-        return self.topic, self.sentiment, self.policy
+        return self.topic, self.subtopic, self.sentiment, self.policy
 
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """What the evidence says: topics and policy labels by falling p. Empty until a word was read."""
+    """What the evidence says: topics with the likelier ones of their subtopics, and policy labels, by falling p. Empty
+    until a word was read."""
 
     media_s: float
     topics: tuple[Scored, ...] = ()
@@ -78,17 +87,25 @@ def read_tags(evidence: Evidence, read_out: ReadOut) -> Tags:
     media_s = evidence.media_ms / 1000
     if not evidence.words:
         return Tags(media_s)
-    topics = _scores(evidence, read_out.topic)
+    topics = _topics(evidence, read_out)
     tones = _scores(evidence, read_out.sentiment)
     tone = max(tones, key=lambda label: tones[label])
     return Tags(
         media_s,
-        _ranked(
-            Scored(label, p, bool(p >= at)) for (label, p), at in zip(topics.items(), read_out.accept, strict=True)
-        ),
+        _ranked(Scored(label, p, p >= read_out.accept[label]) for label, p in topics.items()),
         Scored(tone, tones[tone], True),
         _ranked(_policy(label, p) for label, p in _scores(evidence, read_out.policy).items()),
     )
+
+
+def _topics(evidence: Evidence, read_out: ReadOut) -> Mapping[str, float]:
+    """A subtopic is as likely as its parent, times as likely as it is given its parent: never likelier."""
+    found = _scores(evidence, read_out.topic)
+    given_parent = _scores(evidence, read_out.subtopic)
+    for label, parent in zip(read_out.subtopic.labels, read_out.subtopic.parents, strict=True):
+        if (p := round(found.get(parent, 0.0) * given_parent[label], 4)) >= _NOTABLE_SUBTOPIC:
+            found[label] = p
+    return found
 
 
 def _policy(label: str, p: float) -> Scored:
@@ -96,14 +113,15 @@ def _policy(label: str, p: float) -> Scored:
     return Scored(label, p, band != "clear", band)
 
 
-def _scores(evidence: Evidence, aspect: Aspect) -> Mapping[str, float]:
+def _scores(evidence: Evidence, aspect: Aspect) -> dict[str, float]:
     values = probabilities(evidence, aspect)
     assert values is not None
     return {label: round(float(value), 4) for label, value in zip(aspect.labels, values, strict=True)}
 
 
 def _ranked(labels: Iterable[Scored]) -> tuple[Scored, ...]:
-    return tuple(sorted(labels, key=lambda scored: (-scored.p, scored.label)))
+    """By falling p; of equals, what comes first stays first: a topic before those below it."""
+    return tuple(sorted(labels, key=lambda scored: -scored.p))
 
 
 def worth_publishing(now: Tags, before: Published | None, duration_s: float | None) -> bool:

@@ -86,13 +86,17 @@ def sentences(window: TextWindow) -> list[Segment]:
     found: list[list[Segment]] = [[]]
     for word in (word for segment in window.segments for word in _words(segment)):
         found[-1].append(word)
-        ended = word.text.rstrip(_CLOSERS).endswith(_SENTENCE_ENDS) and len(found[-1]) >= _SHORT_WORDS
+        ended = ends_sentence(word.text) and len(found[-1]) >= _SHORT_WORDS
         if ended or len(found[-1]) == _LONG_WORDS or sum(len(w.text) + 1 for w in found[-1]) > _LONG_CHARACTERS:
             found.append([])
     if len(found) > 1 and len(found[-1]) < _SHORT_WORDS:
         rest = found.pop()
         found[-1].extend(rest)
     return [_joined(words) for words in found if words]
+
+
+def ends_sentence(word: str) -> bool:
+    return word.rstrip(_CLOSERS).endswith(_SENTENCE_ENDS)
 
 
 def _words(segment: Segment) -> Iterator[Segment]:

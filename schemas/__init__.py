@@ -6,7 +6,7 @@ from these models by `python -m schemas`; executed examples: `schemas/examples`.
 
 from pydantic import ValidationError
 
-from schemas.case import CaseEvent, CasePolicy, CaseVideo, ModerationCase
+from schemas.case import CaseEvent, CasePolicy, CaseVideo, ModerationCase, RestrictedCase, RestrictedCaseEvent
 from schemas.dead_letter import DeadLetter, DeadLetterEvent, Original
 from schemas.envelope import Envelope, OutputEvent, Payload
 from schemas.tags import (
@@ -26,9 +26,10 @@ from schemas.tags import (
 )
 from schemas.upload import Caption, UploadedEvent, VideoUploaded
 
-EVENTS: dict[str, type[UploadedEvent] | type[TagsEvent] | type[CaseEvent] | type[DeadLetterEvent]] = {
-    event.event_type(): event for event in (UploadedEvent, TagsEvent, CaseEvent, DeadLetterEvent)
-}
+EVENTS: dict[
+    str,
+    type[UploadedEvent] | type[TagsEvent] | type[CaseEvent] | type[RestrictedCaseEvent] | type[DeadLetterEvent],
+] = {event.event_type(): event for event in (UploadedEvent, TagsEvent, CaseEvent, RestrictedCaseEvent, DeadLetterEvent)}
 """Every event model by its `type` attribute."""
 
 
@@ -59,6 +60,8 @@ __all__ = [
     "OutputEvent",
     "Payload",
     "Provenance",
+    "RestrictedCase",
+    "RestrictedCaseEvent",
     "Sentiment",
     "Status",
     "Tag",

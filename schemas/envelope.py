@@ -6,7 +6,10 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar, get_args
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
 
-STRICT = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+# What is written always has every field; a default is for events that were written before there was the field.
+STRICT = ConfigDict(
+    strict=True, frozen=True, extra="forbid", allow_inf_nan=False, json_schema_serialization_defaults_required=True
+)
 TOLERANT = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 

@@ -15,6 +15,9 @@ Basis = Literal["captions.embedded", "captions.sidecar", "asr", "metadata"]
 Band = Literal["clear", "review", "act"]
 Risk = Literal["bsr001", "bsr002", "bsr003", "bsr004"]
 
+RESTRICTED = "sexual_minors"
+"""The policy label of which nothing is quoted, by no label: only ids and its queue are published."""
+
 
 class Language(Strict):
     """Language of the text that was read; `p` is null when somebody declared it."""
@@ -63,7 +66,8 @@ class Status(Strict):
 
 
 class Tag(Strict):
-    """One topic; `accepted` says whether `p` reached `threshold`."""
+    """One topic; `accepted` says whether `p` reached `threshold`. Where `rules` had it accepted, by their ids, that is
+    the threshold they lowered to `p`."""
 
     scheme: Text
     id: Text
@@ -72,13 +76,12 @@ class Tag(Strict):
     threshold: Probability
     accepted: bool
     evidence: tuple[Text, ...]
+    rules: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
     def _accepts_at_the_threshold(self) -> Self:
         if self.accepted != (self.p >= self.threshold):
             raise ValueError(f"accepted must say whether p {self.p} reached the threshold {self.threshold}")
-        if self.accepted and not self.evidence:
-            raise ValueError("an accepted tag needs evidence")
         return self
 
 
@@ -88,7 +91,11 @@ class Sentiment(Strict):
 
 
 class ModerationLabel(Strict):
-    """One policy label; `risk` is the IAB brand-suitability tier, null when clear."""
+    """One policy label; `risk` is the IAB brand-suitability tier, null when clear. `rules` names the rules that brought
+    the label to review or lowered its risk.
+
+    The label `sexual_minors` is in review or absent, and without evidence; its `p` is that of another sexual label.
+    """
 
     label: Text
     iab: Text | None
@@ -96,21 +103,32 @@ class ModerationLabel(Strict):
     band: Band
     risk: Risk | None
     evidence: tuple[Text, ...]
+    rules: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
-    def _says_why(self) -> Self:
+    def _has_its_risk(self) -> Self:
         if (self.band == "clear") != (self.risk is None):
             raise ValueError("risk must be null in the band clear, and a tier in every other one")
-        if self.band != "clear" and not self.evidence:
-            raise ValueError(f"a label in the band {self.band} needs evidence")
+        return self
+
+    @model_validator(mode="after")
+    def _is_restricted(self) -> Self:
+        if self.label == RESTRICTED and (self.band != "review" or self.evidence):
+            raise ValueError(f"{RESTRICTED} must be in review, and have no evidence")
         return self
 
 
 class Description(Strict):
-    """Prose about the video; `derived` is true where a model wrote it, so that nobody quotes it as said."""
+    """Prose about the video, never evidence. `derived` is true where a machine made it, and no person did.
+
+    `method` says how: `extracted` are one or two sentences that were said, word for word, with … where text before or
+    after them is left out within a sentence; a machine chose them, so that they too are derived. `generated` was
+    written by a language model, and is published only where it agrees with what was said: nobody should quote it.
+    """
 
     text: Text
     derived: bool
+    method: Literal["generated", "extracted"]
 
 
 class Evidence(Strict):
@@ -156,7 +174,10 @@ class Timing(Strict):
 
 
 class VideoTags(Payload, Strict):
-    """All that is known at one revision; `tags` and `moderation` are null where nothing was read."""
+    """All that is known at one revision; `tags` and `moderation` are null where nothing was read.
+
+    What is accepted or out of clear has evidence, but in videos with the label `sexual_minors`: there it may have none.
+    """
 
     video: Video
     status: Status
@@ -179,6 +200,19 @@ class VideoTags(Payload, Strict):
             raise ValueError("tags must be sorted by falling p")
         refuse_repeats("tags", ((tag.scheme, tag.id) for tag in tags))
         refuse_repeats("moderation", (label.label for label in self.moderation or ()))
+        return self
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        moderation = self.moderation or ()
+        if any(label.label == RESTRICTED for label in moderation):
+            return self
+        for tag in self.tags or ():
+            if tag.accepted and not tag.evidence:
+                raise ValueError(f"the accepted tag {tag.id} needs evidence")
+        for label in moderation:
+            if label.band != "clear" and not label.evidence:
+                raise ValueError(f"{label.label} in the band {label.band} needs evidence")
         return self
 
     @model_validator(mode="after")

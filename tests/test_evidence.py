@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.evidence import Aspect, Evidence, probabilities, strongest_window, strongest_windows, trust
+from consumer.evidence import Aspect, Evidence, probabilities, strongest_windows, trust
 
 TOPIC = Aspect("topic", ("a", "b", "c"), "mean", np.array([0.0, 0.1, -0.2]))
 POLICY = Aspect("policy", ("x", "y"), "any", np.array([-2.0, -2.0]))
@@ -73,6 +73,17 @@ def test_one_window_with_a_threat_counts_in_an_hour_of_harmless_talk() -> None:
     assert y < 0.05
 
 
+@given(st.lists(st.tuples(logit, logit, logit, logit, logit), min_size=1, max_size=8))
+def test_one_label_holds_of_those_below_each_parent(contents: list[tuple[float, ...]]) -> None:
+    below = Aspect("below", ("a1", "a2", "b1", "c1", "c2"), "mean", np.zeros(5), ("a", "a", "b", "c", "c"))
+    parts = [Evidence.of_window(index, 20, 8, (below,), {"below": np.array(row)}) for index, row in enumerate(contents)]
+    a1, a2, b1, c1, c2 = np.asarray(probabilities(total(parts), below))
+    assert (a1 + a2, b1, c1 + c2) == pytest.approx((1.0, 1.0, 1.0))
+    mean = np.array(contents).mean(0)
+    assert (a1 > a2) == (mean[0] > mean[1]) or mean[0] == pytest.approx(mean[1], abs=1e-5)
+    assert "below" not in total(parts).strongest
+
+
 @given(st.lists(st.floats(-4, 1.9), min_size=1, max_size=50))
 def test_many_windows_below_even_odds_never_add_up_to_a_finding(logits: list[float]) -> None:
     parts = [window(index, 80, 30, (0.0,) * 3, (value, -5.0)) for index, value in enumerate(logits)]
@@ -84,6 +95,10 @@ def test_a_few_words_are_believed_less_than_many() -> None:
     few, many = (window(0, words, 5, (5.0, 0.0, 0.0), (5.0, 0.0)) for words in (6, 120))
     for aspect in ASPECTS:
         assert np.asarray(probabilities(few, aspect))[0] < np.asarray(probabilities(many, aspect))[0] - 0.1
+
+
+def strongest_window(evidence: Evidence, aspect: Aspect, label: str) -> int:
+    return evidence.strongest[aspect.name][aspect.labels.index(label)][0].window
 
 
 def test_the_window_that_carries_a_label_is_known() -> None:

@@ -1,6 +1,7 @@
 """The label files: complete, consistent, and mapped to what others call the same thing."""
 
 import json
+import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -14,10 +15,12 @@ from pydantic import ValidationError
 from consumer import labels
 from consumer.labels import Policy, categories, policies, sentiments, topics
 from schemas import Sentiment as PublishedSentiment
+from schemas.tags import Risk
 
 SENSITIVE_TOPICS, GENRES = "v9i3On", "SPSHQ5"
 PARENT_TWO_TIERS_UP = ["376", "497"]  # so in the taxonomy itself: Public Radio, Horse Racing
-TAXONOMY_TSV = Path(__file__).parents[2] / "shared" / "data" / "iab" / "content-taxonomy-3.1.tsv"
+IAB = Path(__file__).parents[2] / "shared" / "data" / "iab"
+TAXONOMY_TSV, VECTORS_TSV = IAB / "content-taxonomy-3.1.tsv", IAB / "descriptive-vectors-3.0.tsv"
 
 OPENAI = {
     "harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent",
@@ -72,12 +75,14 @@ def test_the_topics_are_tier_one_without_sensitive_topics_and_genres() -> None:
     tier_one = {category.id for category in categories() if category.parent is None}
     assert {topic.id for topic in topics()} == tier_one - {SENSITIVE_TOPICS, GENRES}
     assert len(topics()) == 35
+    assert {category.id for category in categories() if not category.served} == {SENSITIVE_TOPICS, GENRES}
 
 
 @pytest.mark.skipif(not TAXONOMY_TSV.exists(), reason="the taxonomy's own file is not here")
 def test_the_categories_say_what_the_taxonomy_says() -> None:
     lines = [line.split("\t") for line in TAXONOMY_TSV.read_text(encoding="utf-8").splitlines()[2:]]
     assert [(c.id, c.parent or "", c.name) for c in categories()] == [tuple(line[:3]) for line in lines]
+    assert [c.id for c in categories() if c.special] == [line[0] for line in lines if line[7] == "SCD"]
 
 
 def test_the_scheme_is_the_one_that_events_name() -> None:
@@ -87,14 +92,14 @@ def test_the_scheme_is_the_one_that_events_name() -> None:
     assert "CC BY 3.0" in file["source"]
 
 
-def test_the_22_policy_labels_are_served_but_the_one_on_minors() -> None:
+def test_the_22_policy_labels_are_read_out_but_the_one_on_minors() -> None:
     assert len({policy.id for policy in all_policies()}) == len(all_policies()) == 22
-    assert [policy.id for policy in all_policies() if not policy.served] == ["sexual_minors"]
-    assert list(policies()) == [policy for policy in all_policies() if policy.served]
+    assert [policy.id for policy in all_policies() if not policy.read_out] == ["sexual_minors"]
+    assert list(policies()) == [policy for policy in all_policies() if policy.read_out]
 
 
 def test_what_concerns_minors_is_never_acted_on_by_a_machine_and_has_a_queue_of_its_own() -> None:
-    (minors,) = (policy for policy in all_policies() if not policy.served)
+    (minors,) = (policy for policy in all_policies() if not policy.read_out)
     assert minors.thresholds.act is None
     assert minors.risk.review == "bsr001"
     assert [policy.id for policy in all_policies() if policy.queue == minors.queue] == ["sexual_minors"]
@@ -110,6 +115,42 @@ def test_every_policy_is_mapped_to_a_sensitive_topic_or_to_none() -> None:
         "misinformation_civic_health",
         "privacy_doxxing_ncii",
     }
+
+
+@pytest.mark.skipif(not VECTORS_TSV.exists(), reason="the taxonomy's own file is not here")
+def test_the_risks_are_the_tiers_of_the_taxonomy() -> None:
+    ids = [line.partition("\t")[0] for line in VECTORS_TSV.read_text(encoding="utf-8").splitlines()]
+    assert sorted(id for id in ids if id.startswith("bsr")) == list(get_args(Risk))
+
+
+def test_what_is_acted_on_is_riskier_than_what_is_reviewed() -> None:
+    for policy in all_policies():
+        assert policy.risk.act is None or policy.risk.act < policy.risk.review, policy.id
+
+
+def test_only_terrorism_and_what_concerns_minors_are_at_the_floor_when_under_review() -> None:
+    floor = {policy.id for policy in all_policies() if policy.risk.review == "bsr001"}
+    assert floor == {"terrorism_extremism", "sexual_minors"}
+
+
+def test_each_queue_is_of_one_label() -> None:
+    queues = [policy.queue for policy in all_policies() if policy.queue]
+    assert len(set(queues)) == len(queues) == 16
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", queue) for queue in queues)
+
+
+def test_what_is_urgent_is_reviewed_sooner_and_riskier_than_the_rest() -> None:
+    queues = {policy: policy.queue or "" for policy in all_policies()}
+    urgent = {policy for policy, queue in queues.items() if queue.startswith(("urgent-", "restricted-"))}
+    assert {policy.id for policy in urgent} == {
+        "privacy_doxxing_ncii",
+        "self_harm",
+        "sexual_minors",
+        "terrorism_extremism",
+        "violence_threat_incite",
+    }
+    for policy in queues:
+        assert (policy.thresholds.review < 0.5) == (policy.risk.review < "bsr003") == (policy in urgent), policy.id
 
 
 def test_what_others_call_a_policy_exists_there() -> None:
@@ -166,15 +207,14 @@ def test_the_sentiments_are_those_that_events_name() -> None:
     assert [sentiment.id for sentiment in sentiments()] == list(published)
 
 
-def test_every_served_label_has_a_description_of_its_own_in_one_line() -> None:
-    descriptions = [topic.description for topic in topics()]
-    descriptions += [policy.description for policy in policies()]
+def test_every_label_has_a_description_of_its_own_in_one_line() -> None:
+    descriptions = [category.description for category in categories()]
+    descriptions += [policy.description for policy in all_policies()]
     descriptions += [sentiment.description for sentiment in sentiments()]
-    assert len(set(descriptions)) == len(descriptions)
+    assert len(set(descriptions)) == len(descriptions) == 704 + 22 + 3
     for description in descriptions:
         assert 8 <= len(description.split()) <= 30, description
-        assert description == description.strip()
-        assert "\n" not in description
+        assert description == " ".join(description.split())
         assert description.endswith(".")
 
 

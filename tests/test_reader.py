@@ -7,7 +7,7 @@ import torch
 from consumer.errors import SettingsError
 from consumer.llm.heads import Heads
 from consumer.llm.loading import load_llm
-from consumer.llm.reader import LAYERS_BELOW_TOP, READ_OUTS, Reader
+from consumer.llm.reader import LAYERS_BELOW_TOP, MEAN_DEPTHS, READ_OUTS, Reader
 from consumer.settings import Settings, WindowSettings
 from consumer.training.examples import shipped_examples
 from consumer.transcript import Passage, Segment, caption_windows
@@ -36,6 +36,9 @@ def test_prompts_share_the_windows_forward_and_see_nothing_of_each_other(reader:
         with torch.inference_mode():
             hidden = model(torch.tensor([ids]), output_hidden_states=True, use_cache=False).hidden_states
         expected += [hidden[-1 - below][0, -1].float().numpy() for below in LAYERS_BELOW_TOP]
+    window = len(tokenizer(PASSAGES[0].framed())["input_ids"])
+    num_layers = len(hidden) - 1
+    expected += [hidden[round(d * num_layers)][0, 1:window].float().mean(0).numpy() for d in MEAN_DEPTHS]
     for ours, plain in zip(states, expected, strict=True):
         assert np.linalg.norm(ours - plain) < 1e-4 * np.linalg.norm(plain)
 

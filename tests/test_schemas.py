@@ -21,7 +21,7 @@ from schemas.json_schema import RELEASED, build, direction, path, render, stale
 EXAMPLES = Path(schemas.__file__).parent / "examples"
 VALID = sorted((EXAMPLES / "valid").glob("*/*.json"))
 INVALID = sorted((EXAMPLES / "invalid").glob("*/*.json"))
-UPLOADED, TAGS, CASE, DEAD_LETTER = EVENTS
+UPLOADED, TAGS, CASE, RESTRICTED, DEAD_LETTER = EVENTS
 
 
 def name_of(example: Path) -> str:
@@ -89,7 +89,7 @@ def test_the_check_finds_nothing_wrong() -> None:
     assert problems() == []
 
 
-@pytest.mark.parametrize("event_type", [TAGS, CASE, DEAD_LETTER])
+@pytest.mark.parametrize("event_type", [TAGS, CASE, RESTRICTED, DEAD_LETTER])
 def test_every_field_of_an_output_event_is_always_there(event_type: str) -> None:
     schema = build(event_type)
     for definition in (schema, *schema["$defs"].values()):

@@ -17,7 +17,7 @@ from consumer.evidence import Logits
 from consumer.revisions import Revision
 from consumer.tagging import Start, Step, Tools, revisions_of, tag_video
 from consumer.transcript import Passage
-from schemas import VideoTags, VideoUploaded
+from schemas import CaseEvent, VideoTags, VideoUploaded
 from tests.conftest import MEDIA
 
 SAMPLES = sorted((MEDIA / "samples").glob("*.mp4"))
@@ -88,7 +88,7 @@ def test_the_samples_are_about_what_they_are_about(name: str, topics: set[str], 
 
 def test_the_scam_makes_a_case_with_its_quote(tools: Tools) -> None:
     made = revisions(tools, upload(MEDIA / "samples" / "crypto.mp4", uploader_id="u1"))
-    cases = [case.data for revision in made for case in revision.cases]
+    cases = [case.data for revision in made for case in revision.cases if isinstance(case, CaseEvent)]
     scams = [case for case in cases if case.label == "scam_spam_malware"]
     assert len(scams) == 1
     (scam,) = scams

@@ -1,7 +1,7 @@
 """The labels that videos are tagged with, as data: topics, policies, sentiments.
 
-A label's description is what a language model knows it by before any training. Ids, parents, names and tiers
-of topics are facts of the IAB Tech Lab Content Taxonomy 3.1 (CC BY 3.0).
+A label's description is what a language model knows it by before any training. Ids, parents, names, tiers and
+special-category flags are facts of the IAB Tech Lab Content Taxonomy 3.1 (CC BY 3.0).
 """
 
 from functools import cache
@@ -16,6 +16,7 @@ Text = Annotated[str, Field(min_length=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 
 SCHEME = "iab-content-3.1"
+PROFANITY = "profanity"
 
 
 class _Record(BaseModel):
@@ -23,13 +24,20 @@ class _Record(BaseModel):
 
 
 class Category(_Record):
-    """A row of the IAB taxonomy; `parent` is None in tier 1, `description` where we do not serve it."""
+    """A row of the IAB taxonomy; `parent` is None in tier 1.
+
+    `served` is False in the tier-1 categories that are no topics, with all below them. `special` is the taxonomy's own
+    mark for "special category data", sensitive by law. It is not passed down there: Religion has it and Judaism has
+    not, so ask the whole `path`.
+    """
 
     id: Text
     parent: Text | None
     name: Text
     tier: Annotated[int, Field(ge=1, le=4)]
-    description: Text | None = None
+    served: bool = True
+    special: bool = False
+    description: Text
 
 
 class Topic(_Record):
@@ -62,7 +70,7 @@ class Policy(_Record):
 
     `iab` is a Sensitive Topic; `dsa` lists CATEGORY or CATEGORY/KEYWORD of the DSA Transparency Database;
     `risk` is an IAB brand-suitability tier, bsr001 (floor) to bsr004 (low). A label for ads only makes no
-    moderation case, and so has no queue.
+    moderation case, and so has no queue. What is not `read_out` has no examples, and no head knows it.
     """
 
     id: Text
@@ -72,7 +80,7 @@ class Policy(_Record):
     dsa: tuple[Text, ...] | None
     openai: tuple[Text, ...] | None
     llama_guard: tuple[Text, ...] | None
-    served: bool
+    read_out: bool
     ads_only: bool
     queue: Text | None
     thresholds: ByBand[Probability]
@@ -93,6 +101,12 @@ class Policy(_Record):
             return "act"
         return "review" if p >= self.thresholds.review else "clear"
 
+    def risk_in(self, band: Band) -> Risk | None:
+        """The risk that comes with `band`; None in the band clear."""
+        if band == "clear":
+            return None
+        return (self.risk.act if band == "act" else None) or self.risk.review
+
 
 class _Categories(_Record):
     scheme: Text
@@ -101,7 +115,10 @@ class _Categories(_Record):
 
 
 class _Policies(_Record):
+    """Labels in one of the groups `together` often hold at once; profanity goes with every one."""
+
     source: Text
+    together: tuple[frozenset[Text], ...]
     labels: tuple[Policy, ...]
 
 
@@ -116,30 +133,78 @@ def categories() -> tuple[Category, ...]:
     return _Categories.model_validate_json(_read("iab.json")).labels
 
 
+def children(id: str) -> tuple[Category, ...]:
+    """The categories right below that one, in the taxonomy's order; KeyError when there is no such category."""
+    return _children()[id]
+
+
+@cache
+def descendants(id: str) -> tuple[Category, ...]:
+    """All categories below that one, each before those below itself; KeyError when there is no such category."""
+    return tuple(below for child in children(id) for below in (child, *descendants(child.id)))
+
+
+@cache
+def path(id: str) -> tuple[Category, ...]:
+    """The categories from tier 1 down to that one, itself included; KeyError when there is no such category."""
+    category = _categories_by_id()[id]
+    return (*(path(category.parent) if category.parent else ()), category)
+
+
+@cache
+def _categories_by_id() -> dict[str, Category]:
+    return {category.id: category for category in categories()}
+
+
+@cache
+def _children() -> dict[str, tuple[Category, ...]]:
+    found: dict[str, list[Category]] = {category.id: [] for category in categories()}
+    for category in categories():
+        if category.parent is not None:
+            found[category.parent].append(category)
+    return {id: tuple(below) for id, below in found.items()}
+
+
 @cache
 def topics() -> tuple[Topic, ...]:
     """The 35 topics that videos are tagged with: tier 1 but genres, and what `policies` cover."""
     return tuple(
         Topic(id=category.id, name=category.name, description=category.description)
         for category in categories()
-        if category.description is not None
+        if category.parent is None and category.served
     )
 
 
 @cache
+def subtopics() -> tuple[Category, ...]:
+    """All categories below the topics, each after its parent."""
+    return tuple(below for topic in topics() for below in descendants(topic.id))
+
+
+@cache
 def policies() -> tuple[Policy, ...]:
-    """The 21 policy labels that are served; what concerns minors is mapped, and left to specialists."""
-    return tuple(policy for policy in _Policies.model_validate_json(_read("policy.json")).labels if policy.served)
+    """The 21 policy labels that are read out; the one on minors is not, and `consumer.minors` speaks for it."""
+    return tuple(policy for policy in _policies_by_id().values() if policy.read_out)
 
 
 def policy(label: str) -> Policy:
-    """The served policy label of that id; KeyError when there is none."""
+    """The policy label of that id, of all 22; KeyError when there is none."""
     return _policies_by_id()[label]
 
 
 @cache
 def _policies_by_id() -> dict[str, Policy]:
-    return {policy.id: policy for policy in policies()}
+    return {policy.id: policy for policy in _policies().labels}
+
+
+def often_together(one: str, other: str) -> bool:
+    """Whether what breaks one policy may well break the other, too."""
+    return PROFANITY in (one, other) or any({one, other} <= group for group in _policies().together)
+
+
+@cache
+def _policies() -> _Policies:
+    return _Policies.model_validate_json(_read("policy.json"))
 
 
 @cache

@@ -14,19 +14,26 @@ from safetensors.numpy import load_file, save_file
 
 from consumer.errors import SettingsError
 from consumer.evidence import Aspect, Logits
+from consumer.tags import ReadOut
 
 Floats = npt.NDArray[np.float32]
 
+WINDOW = "window"  # views of the window itself belong to every aspect
 WEIGHTS_FILE, CARD_FILE = "heads.safetensors", "card.json"
 
 
 @dataclass(frozen=True)
 class Head:
-    """One aspect's head. `weight` is (labels, its views, width), on centred and scaled states."""
+    """One aspect's head. `weight` is (labels, its views, width), on centred and scaled states, in numbers that fp16
+    has: so they are kept in the file."""
 
     aspect: Aspect
     weight: Floats
     thresholds: Logits  # (labels,): from here on a label is accepted
+
+    @property
+    def accept_from(self) -> dict[str, float]:
+        return dict(zip(self.aspect.labels, self.thresholds.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Heads:
     """All heads of one LLM. `mean` is (views, width), over the example passages: fixed, so that what is read out
     never depends on what was read before."""
 
-    views: tuple[str, ...]  # the aspect of each view
+    views: tuple[str, ...]  # the aspect of each view, or WINDOW
     mean: Floats
     heads: Mapping[str, Head]
     card: Mapping[str, Any]
@@ -43,11 +50,17 @@ class Heads:
     def aspects(self) -> list[Aspect]:
         return [head.aspect for head in self.heads.values()]
 
+    @property
+    def read_out(self) -> ReadOut:
+        aspects = {name: head.aspect for name, head in self.heads.items()}
+        accept = {label: p for name in ("topic", "subtopic") for label, p in self.heads[name].accept_from.items()}
+        return ReadOut(**aspects, accept=accept)
+
     def logits(self, states: Floats) -> dict[str, Logits]:
         """What one passage says for each label of each aspect; `states` is (views, width)."""
         centred = scaled(states, self.mean)
         return {
-            name: np.einsum("lvd,vd->l", head.weight, centred[views_of(name, self.views)])
+            name: head.weight.reshape(len(head.weight), -1) @ centred[views_of(name, self.views)].ravel()
             for name, head in self.heads.items()
         }
 
@@ -56,7 +69,7 @@ class Heads:
         arrays = {"mean": self.mean}
         for name, head in self.heads.items():
             arrays |= {
-                f"{name}.weight": head.weight,
+                f"{name}.weight": head.weight.astype(np.float16),
                 f"{name}.bias": head.aspect.bias.astype(np.float32),
                 f"{name}.thresholds": head.thresholds.astype(np.float32),
             }
@@ -65,7 +78,11 @@ class Heads:
         form = {
             "views": self.views,
             "aspects": {
-                name: {"labels": head.aspect.labels, "pooling": head.aspect.pooling}
+                name: {
+                    "labels": head.aspect.labels,
+                    "pooling": head.aspect.pooling,
+                    "parents": head.aspect.parents,
+                }
                 for name, head in self.heads.items()
             },
         }
@@ -89,7 +106,7 @@ class Heads:
     def fingerprint(self) -> str:
         digest = hashlib.sha256(self.mean.tobytes())
         for name, head in sorted(self.heads.items()):
-            form = json.dumps([name, head.aspect.labels, head.aspect.pooling, self.views])
+            form = json.dumps([name, head.aspect.labels, head.aspect.pooling, head.aspect.parents, self.views])
             digest.update(form.encode() + head.weight.tobytes() + head.aspect.bias.tobytes())
             digest.update(head.thresholds.round(4).tobytes())
         return digest.hexdigest()[:12]
@@ -97,8 +114,10 @@ class Heads:
 
 def _head(name: str, form: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Head:
     bias = arrays[f"{name}.bias"].astype(np.float64)
-    aspect = Aspect(name, tuple(form["labels"]), form["pooling"], bias)
-    return Head(aspect, arrays[f"{name}.weight"], arrays[f"{name}.thresholds"].astype(np.float64).round(4))
+    aspect = Aspect(name, tuple(form["labels"]), form["pooling"], bias, tuple(form["parents"]))
+    return Head(
+        aspect, arrays[f"{name}.weight"].astype(np.float32), arrays[f"{name}.thresholds"].astype(np.float64).round(4)
+    )
 
 
 def scaled(states: Floats, mean: Floats) -> npt.NDArray[np.float64]:
@@ -108,4 +127,4 @@ def scaled(states: Floats, mean: Floats) -> npt.NDArray[np.float64]:
 
 
 def views_of(aspect: str, views: Sequence[str]) -> list[int]:
-    return [at for at, view in enumerate(views) if view == aspect]
+    return [at for at, view in enumerate(views) if view in (aspect, WINDOW)]

@@ -1,5 +1,6 @@
 """Loads a causal language model by reference: a hub id, a folder, a GGUF file, or one inside a Python package."""
 
+import copy
 import hashlib
 import json
 import logging
@@ -28,7 +29,8 @@ _CONVERSION = "1"  # part of the cache key: a change to `_convert` makes new fol
 class Llm:
     """A model for reading: the decoder layers without the output head.
 
-    `name` is how people call it; `fingerprint` changes with the weights, and so with what they say.
+    `name` is how people call it; `fingerprint` changes with the weights, and so with what they say. `whole` is there
+    only where the settings ask for writing: the model with all its layers and its output head, of the same weights.
     """
 
     model: Any  # transformers' base model: tokens in, hidden states out
@@ -36,6 +38,7 @@ class Llm:
     device: torch.device
     name: str
     fingerprint: str
+    whole: Any = None  # transformers' causal model: tokens in, logits out
 
 
 def torch_device(device: str) -> torch.device:
@@ -61,9 +64,19 @@ def load_llm(settings: Settings) -> Llm:
     except (OSError, ValueError) as error:
         raise SettingsError(f"model {reference!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     name = reference.removeprefix("pkg://").removesuffix(".gguf").rstrip("/").rsplit("/", 1)[-1]
-    return Llm(
-        model.base_model.to(device).eval(), tokenizer, device, name, fingerprint or str(model.config._commit_hash)
-    )
+    fingerprint = fingerprint or str(model.config._commit_hash)
+    if settings.description.method == "extracted":
+        return Llm(model.base_model.to(device).eval(), tokenizer, device, name, fingerprint)
+    whole = model.to(device).eval()
+    return Llm(_with_layers_of_its_own(whole.base_model), tokenizer, device, name, fingerprint, whole)
+
+
+def _with_layers_of_its_own(base: Any) -> Any:
+    """The same weights, in a list of layers that may be cut short without harm to the model it belongs to."""
+    own = copy.copy(base)
+    own.config = copy.deepcopy(base.config)
+    own._modules = {**base._modules, "layers": torch.nn.ModuleList(base.layers)}
+    return own
 
 
 def _use_quick_matmul() -> None:

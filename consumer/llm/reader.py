@@ -5,12 +5,14 @@ per aspect. All prompts of a window share the window's own forward: they stand b
 mask lets each see the window and itself only, at the positions it would have alone. What comes out for a window does
 not depend on the windows it shares a batch with (within 1e-4 in fp32).
 
-The state of the last token of a prompt, at two layers near the top, is one *view*. Layers above are not run.
+The state of the last token of a prompt, below the top layer, is one *view*; the mean over the window's own
+tokens, at three depths, is another, shared by all aspects. Prompts know what nobody taught (zero-shot), means know
+more once there are examples; together they beat either. Layers above are not run.
 """
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,17 +21,18 @@ import torch
 
 from consumer.errors import SettingsError
 from consumer.evidence import Logits
-from consumer.llm.heads import Heads
+from consumer.llm.heads import WINDOW, Heads
 from consumer.llm.loading import Llm
 from consumer.transcript import Passage
 
-# Measured over prompts and layers on spoken-style passages: two prompts and two layers beat the best single one.
+# Measured over prompts, layers and depths on spoken-style passages (tests/corpus, the dev files).
 READ_OUTS: dict[str, tuple[str, ...]] = {
     "topic": ('\n\nThe topic of this transcript, in one word:"', "\n\nCategory:"),
     "sentiment": ("\n\nThe speaker sounds",),
     "policy": ('\n\nReason for moderation, in one word:"',),
 }
-LAYERS_BELOW_TOP = (2, 1)
+LAYERS_BELOW_TOP = (1,)
+MEAN_DEPTHS = (0.6, 0.8, 0.95)  # of the layers
 MAX_WINDOW_TOKENS = 448
 MAX_TITLE_TOKENS = 48
 # Batches are filled up to a multiple of this: what is compiled and kept for each shape (oneDNN, CUDA) stays little.
@@ -38,7 +41,7 @@ _LENGTH_STEP = 32
 
 def read_outs() -> list[object]:
     """What heads depend on besides the model, in the form of JSON."""
-    return [{aspect: list(prompts) for aspect, prompts in READ_OUTS.items()}, list(LAYERS_BELOW_TOP)]
+    return [{aspect: list(prompts) for aspect, prompts in READ_OUTS.items()}, list(LAYERS_BELOW_TOP), list(MEAN_DEPTHS)]
 
 
 States = npt.NDArray[np.float32]  # (views, width)
@@ -65,14 +68,18 @@ class Reader:
         layers = _layers(llm.model)
         if len(layers) < max(LAYERS_BELOW_TOP) + 1:
             raise SettingsError(f"model {llm.name!r} has {len(layers)} layers; reading needs more")
-        self._read_layers = [len(layers) - below for below in LAYERS_BELOW_TOP]
-        del layers[self._read_layers[-1] :]  # what no read-out looks at is not run
+        # Counted from 1: what stands there is what the layer of that number gives.
+        self._prompt_layers = [len(layers) - below for below in LAYERS_BELOW_TOP]
+        self._mean_layers = [round(depth * len(layers)) for depth in MEAN_DEPTHS]
+        top = max(*self._prompt_layers, *self._mean_layers)
+        del layers[top:]  # what no read-out looks at is not run
         llm.model.config.num_hidden_layers = len(layers)
 
     @property
     def views(self) -> list[str]:
-        """The aspect of each view, in the order of `States`."""
-        return [aspect for aspect, prompts in READ_OUTS.items() for _ in prompts for _ in LAYERS_BELOW_TOP]
+        """The aspect of each view, or WINDOW, in the order of `States`."""
+        of_prompts = [aspect for aspect, prompts in READ_OUTS.items() for _ in prompts for _ in LAYERS_BELOW_TOP]
+        return of_prompts + [WINDOW] * len(MEAN_DEPTHS)
 
     def prepare(self, passage: Passage) -> Tokens:
         if passage.title:
@@ -88,26 +95,26 @@ class Reader:
 
     def run(self, batch: Sequence[Tokens]) -> list[States]:
         """The states of each passage, (views, width) in fp32."""
-        layout = _Layout.of(batch, self._prompts)
-        outputs: list[torch.Tensor] = []
+        layout = _Layout.of(batch, self._prompts).to(self.llm.device)
+        outputs: dict[int, torch.Tensor] = {}
         with torch.inference_mode(), ExitStack() as hooks:
-            for layer in self._read_layers:
-                handle = _layers(self.llm.model)[layer - 1].register_forward_hook(
-                    lambda _module, _inputs, output: outputs.append(_hidden(output))
-                )
-                hooks.callback(handle.remove)
-            device = self.llm.device
+            for layer in {*self._prompt_layers, *self._mean_layers}:
+                hooks.callback(_keep_output(_layers(self.llm.model)[layer - 1], outputs, layer).remove)
             self.llm.model(
-                input_ids=layout.ids.to(device),
-                attention_mask=layout.mask.to(device),
-                position_ids=layout.positions.to(device),
-                use_cache=False,
+                input_ids=layout.ids, attention_mask=layout.mask, position_ids=layout.positions, use_cache=False
             )
-            rows = torch.arange(len(batch), device=device)[:, None]
             # (passages, prompts, layers, width): the layers of one prompt stand together, as in `views`
-            states = torch.stack([output[rows, layout.ends.to(device)] for output in outputs], dim=2)
-            flat = states.flatten(1, 2).float().cpu().numpy()
-        return list(flat)
+            asked = torch.stack([outputs[layer][layout.rows, layout.ends] for layer in self._prompt_layers], dim=2)
+            means = torch.stack([layout.mean_of_words(outputs[layer]) for layer in self._mean_layers], dim=1)
+            states = torch.cat([asked.flatten(1, 2).float(), means], dim=1).cpu().numpy()
+        return list(states)
+
+
+def _keep_output(layer: torch.nn.Module, outputs: dict[int, torch.Tensor], number: int) -> Any:
+    def keep(_module: object, _inputs: object, output: Any) -> None:
+        outputs[number] = output[0] if isinstance(output, tuple) else output
+
+    return layer.register_forward_hook(keep)
 
 
 class HeadedReader:
@@ -132,6 +139,7 @@ class _Layout:
     positions: torch.Tensor  # (rows, length): each prompt counts on from its window's end
     mask: torch.Tensor  # (rows, 1, length, length), True where a query (row) may see a key (column)
     ends: torch.Tensor  # (rows, prompts): where each prompt's last token stands
+    words: torch.Tensor  # (rows, length): 1 for the window's own tokens but the first, whose state is of no text
 
     @classmethod
     def of(cls, batch: Sequence[Tokens], prompts: Sequence[torch.Tensor]) -> "_Layout":
@@ -156,12 +164,20 @@ class _Layout:
         causal = torch.ones(length, length, dtype=torch.bool).tril()
         # Padding sees padding before it, so that no row of the softmax is empty.
         mask = causal & ((keys == queries) | ((keys == 0) & (queries > 0)))
-        return cls(ids, positions, mask[:, None], ends)
+        words = (block == 0) & (positions > 0)
+        return cls(ids, positions, mask[:, None], ends, words.float())
 
+    def to(self, device: torch.device) -> "_Layout":
+        return _Layout(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
-def _hidden(output: Any) -> torch.Tensor:
-    hidden: torch.Tensor = output[0] if isinstance(output, tuple) else output
-    return hidden
+    @property
+    def rows(self) -> torch.Tensor:
+        return torch.arange(len(self.ids), device=self.ids.device)[:, None]
+
+    def mean_of_words(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(rows, length, width) to (rows, width), in fp32."""
+        total = torch.einsum("rl,rlw->rw", self.words, hidden.float())
+        return total / self.words.sum(1, keepdim=True).clamp_min(1)
 
 
 def _layers(model: Any) -> Any:

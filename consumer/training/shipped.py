@@ -16,6 +16,7 @@ from consumer.llm.heads import CARD_FILE, Heads
 from consumer.llm.reader import Reader, read_outs
 from consumer.settings import Settings
 from consumer.training.examples import Example, data_hash, own_texts, shipped_examples
+from consumer.training.states import States
 from consumer.training.train import train
 
 log = logging.getLogger(__name__)
@@ -63,15 +64,15 @@ def _fitted_once(reader: Reader, cache: Path) -> Heads:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
-                _fit(reader, examples, folder)
+                _fit(reader, examples, folder, cache)
     return Heads.load(folder)
 
 
-def _fit(reader: Reader, examples: Sequence[Example], folder: Path) -> None:
+def _fit(reader: Reader, examples: Sequence[Example], folder: Path, cache: Path) -> None:
     log.info("no heads are shipped for %s: fitting them from the shipped examples, once", reader.llm.name)
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # a process that died may have left one
-    train(examples, reader, "fitted at start", logged_progress).save(part)
+    train(examples, States(reader, cache, logged_progress), "fitted at start").save(part)
     part.rename(folder)
 
 

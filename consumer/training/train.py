@@ -1,7 +1,7 @@
 """Trains heads for a language model from examples, and scores them on examples that were held out."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,19 +14,18 @@ from consumer import labels
 from consumer.errors import SettingsError
 from consumer.evidence import Aspect
 from consumer.llm.heads import Floats, Head, Heads, scaled, views_of
-from consumer.llm.reader import Reader, read_outs
+from consumer.llm.reader import read_outs
 from consumer.training import fit
 from consumer.training.examples import Example, data_hash, own_texts
 from consumer.training.scores import average_precision, macro_f1, recall_at, top_k
+from consumer.training.states import States
 from consumer.transcript import Passage
 
 Array = npt.NDArray[np.float64]
-Progress = Callable[[int, int], None]
 
-_BATCH = 16
 _ACCEPT_PRECISION = 0.85  # topics are accepted from the probability that gave this on held-out passages
 _LOWEST_ACCEPT, _HIGHEST_ACCEPT = 0.35, 0.9
-_LANGUAGES = ["en"]  # in which the shipped examples are
+_SUPPORTED_TOP_1 = 0.75  # on held-out passages, which are harder to read than everyday ones
 
 
 @dataclass(frozen=True)
@@ -37,97 +36,161 @@ class Material:
     own: Floats  # (labels, texts, views, width): the labels' own texts
     names: tuple[str, ...]
 
-    def centred(self, rows: npt.NDArray[np.int64]) -> tuple[Array, Array]:
+    def centred(self, rows: fit.Rows) -> tuple[Array, Array]:
         """All passages centred by the mean of `rows`; the labels' own vectors centred by their own mean."""
         own = scaled(self.own, self.own.mean((0, 1)))
         return scaled(self.passages, self.passages[rows].mean(0)), fit.unit(own.sum(1))
 
 
-def train(examples: Sequence[Example], reader: Reader, command: str, progress: Progress) -> Heads:
-    """Reads every example once; the rest takes seconds. `progress` is told how many of how many are read.
+@dataclass(frozen=True)
+class Known:
+    """Which label holds in which passage, (facts,) each; of the labels of one group, one holds."""
+
+    rows: fit.Rows
+    classes: fit.Rows
+    groups: fit.Rows  # (labels,)
+    parents: tuple[str, ...] = ()  # of the labels; empty where all are in question together
+
+    def at(self, facts: fit.Rows) -> "Known":
+        return replace(self, rows=self.rows[facts], classes=self.classes[facts])
+
+    def among_group(self, scores: Array) -> Array:
+        """Of (facts, labels), only the labels that are in question for each fact."""
+        return np.where(self.groups[self.classes][:, None] == self.groups, scores, -np.inf)
+
+
+def train(examples: Sequence[Example], states: States, command: str) -> Heads:
+    """Reads what was not read before; the rest takes seconds.
 
     Raises SettingsError when an aspect has too few examples to hold some out.
     """
-    material = _read(examples, reader, progress)
-    topic, topic_scores = _one_of("topic", material["topic"], [example.topic for example in examples])
-    tone, tone_scores = _one_of("sentiment", material["sentiment"], [example.sentiment for example in examples])
-    policy, policy_scores = _each_or_not("policy", material["policy"], examples)
-    mean = np.concatenate([of_aspect.passages.mean(0) for of_aspect in material.values()])
+    material, views = _read(examples, states), states.reader.views
+    known = {
+        "topic": _topics(examples, material["topic"].names),
+        "subtopic": _subtopics(examples, material["subtopic"].names),
+        "sentiment": _known([example.sentiment for example in examples], material["sentiment"].names),
+    }
+    heads, scores = {}, {}
+    for aspect, facts in known.items():
+        heads[aspect], scores[aspect] = _one_of(aspect, material[aspect], facts, examples)
+    heads["policy"], scores["policy"] = _each_or_not("policy", material["policy"], examples)
+    mean = np.zeros((len(views), material["topic"].passages.shape[-1]), np.float32)
+    for aspect, of_aspect in material.items():
+        mean[views_of(aspect, views)] = of_aspect.passages.mean(0)
+    llm = states.reader.llm
     card = {
-        "name": f"{reader.llm.name}-{data_hash(examples)[:8]}",
-        "llm_model": reader.llm.name,
-        "llm_fingerprint": reader.llm.fingerprint,
+        "name": f"{llm.name}-{data_hash(examples)[:8]}",
+        "llm_model": llm.name,
+        "llm_fingerprint": llm.fingerprint,
         "data_hash": data_hash(examples),
         "examples": len(examples),
-        "languages": _LANGUAGES,
+        "languages": [one for one, top_1 in scores["topic"]["top_1_by_language"].items() if top_1 >= _SUPPORTED_TOP_1],
         "read_outs": read_outs(),
         "command": command,
         "date": datetime.now(UTC).date().isoformat(),
-        "scores": {"topic": topic_scores, "sentiment": tone_scores, "policy": policy_scores},
-        "scores_are": f"means over passages held out in {fit.FOLDS} folds; bare: the labels' own vectors alone",
+        "scores": scores,
+        "scores_are": (
+            f"means over passages held out in {fit.FOLDS} folds, authors apart where there are enough; "
+            "bare: the labels' own vectors alone"
+        ),
     }
-    return Heads(tuple(reader.views), mean, {"topic": topic, "sentiment": tone, "policy": policy}, card)
+    return Heads(tuple(views), mean, heads, card)
 
 
-def _read(examples: Sequence[Example], reader: Reader, progress: Progress) -> dict[str, Material]:
+def _read(examples: Sequence[Example], states: States) -> dict[str, Material]:
     own = own_texts()
     texts = [Passage(text) for of_aspect in own.values() for _, *pair in of_aspect for text in pair]
-    states = read_states([*(example.passage for example in examples), *texts], reader, progress)
+    read = states.of([*(example.passage for example in examples), *texts])
     at, material = len(examples), {}
     for aspect, of_aspect in own.items():
-        views = views_of(aspect, reader.views)
-        of_labels = states[at : at + 2 * len(of_aspect)][:, views]
+        views = views_of(aspect, states.reader.views)
+        of_labels = read[at : at + 2 * len(of_aspect)][:, views]
         at += 2 * len(of_aspect)
         names = tuple(name for name, *_ in of_aspect)
         shape = (len(names), 2, *of_labels.shape[1:])
-        material[aspect] = Material(states[: len(examples)][:, views], of_labels.reshape(shape), names)
+        material[aspect] = Material(read[: len(examples)][:, views], of_labels.reshape(shape), names)
     return material
 
 
-def read_states(passages: Sequence[Passage], reader: Reader, progress: Progress) -> Floats:
-    """The states of each passage, (passages, views, width); those of like length share a batch."""
-    tokens = [reader.prepare(passage) for passage in passages]
-    order = sorted(range(len(tokens)), key=lambda at: tokens[at].cost)
-    states: dict[int, Floats] = {}
-    for start in range(0, len(order), _BATCH):
-        batch = order[start : start + _BATCH]
-        states |= zip(batch, reader.run([tokens[at] for at in batch]), strict=True)
-        progress(len(states), len(order))
-    return np.stack([states[at] for at in range(len(tokens))])
+def _known(held: Sequence[str | None], names: Sequence[str]) -> Known:
+    rows = [row for row, label in enumerate(held) if label is not None]
+    classes = [names.index(label) for label in held if label is not None]
+    return Known(np.array(rows), np.array(classes), np.zeros(len(names), np.int64))
 
 
-def _one_of(name: str, material: Material, known: Sequence[str | None]) -> tuple[Head, dict[str, Any]]:
-    """The head of an aspect of which one label holds."""
-    rows = np.array([at for at, label in enumerate(known) if label is not None])
-    if len(rows) < fit.FOLDS:
-        raise SettingsError(f"{len(rows)} examples with a {name} are too few; give at least {fit.FOLDS}")
-    classes = np.array([material.names.index(label) for label in known if label is not None])
+def _topics(examples: Sequence[Example], names: Sequence[str]) -> Known:
+    return _known([example.main_topic for example in examples], names)
 
-    def directions(training: npt.NDArray[np.int64]) -> tuple[Array, Array, Array]:
-        everything = np.setdiff1d(np.arange(len(known)), np.setdiff1d(rows, rows[training]))
-        states, own = material.centred(everything)
-        space = fit.Space.of(states[everything])
-        return states[rows], own, fit.one_of(space, states[rows][training], classes[training], own)
 
-    held_out, bare = np.zeros((2, len(rows), len(material.names)))
-    for training, held in fit.folds(len(rows)):
-        states, own, fitted = directions(training)
-        held_out[held], bare[held] = fit.scores(states[held], fitted), fit.scores(states[held], own)
-    scale = fit.softmax_scale(held_out, classes)
-    _, _, fitted = directions(np.arange(len(rows)))
+def _subtopics(examples: Sequence[Example], names: Sequence[str]) -> Known:
+    """A passage about a category is also about each one above it."""
+    held = [(row, labels.path(example.subtopic)[1:]) for row, example in enumerate(examples) if example.subtopic]
+    facts = [(row, names.index(category.id)) for row, path in held for category in path]
+    rows, classes = np.array(facts, np.int64).reshape(-1, 2).T
+    parents = tuple(labels.path(name)[-2].id for name in names)
+    return Known(rows, classes, np.array([parents.index(parent) for parent in parents]), parents)
+
+
+def _one_of(name: str, material: Material, known: Known, examples: Sequence[Example]) -> tuple[Head, dict[str, Any]]:
+    """The head of an aspect of which one label holds, in each group of labels."""
+    if len(known.rows) < fit.FOLDS:
+        raise SettingsError(f"{len(known.rows)} examples with a {name} are too few; give at least {fit.FOLDS}")
+    rest = np.setdiff1d(np.arange(len(examples)), known.rows)
+
+    def directions(facts: Known) -> tuple[Array, Array, Array]:
+        seen = np.union1d(rest, facts.rows)
+        states, own = material.centred(seen)
+        space = fit.Space.of(states[seen])
+        return states, own, fit.one_of(space, states[facts.rows], facts.classes, own)
+
+    held_out, bare = np.zeros((2, len(known.rows), len(material.names)))
+    for training, held in fit.folds(_authors([examples[row] for row in known.rows])):
+        states, own, fitted = directions(known.at(training))
+        held_out[held] = fit.scores(states[known.rows[held]], fitted)
+        bare[held] = fit.scores(states[known.rows[held]], own)
+    held_out, bare = known.among_group(held_out), known.among_group(bare)
+    scale = fit.softmax_scale(held_out, known.classes)
+    _, _, fitted = directions(known)
     probabilities = softmax_rows(scale * held_out, axis=1)
-    accept = _accept(probabilities, classes)
-    aspect = Aspect(name, material.names, "mean", np.zeros(len(material.names)))
+    accept = _accept(probabilities, known.classes)
     report = {
-        **top_scores(held_out, classes),
-        "bare": top_scores(bare, classes),
-        "log_loss": rounded(-np.log(probabilities[np.arange(len(classes)), classes]).mean()),
+        **top_scores(held_out, known.classes),
+        "bare": top_scores(bare, known.classes),
+        "log_loss": rounded(-np.log(probabilities[np.arange(len(known.classes)), known.classes]).mean()),
         "accept_from": accept,
+        "top_1_by_language": _top_1_by_language(held_out, known, examples),
     }
-    return Head(aspect, (scale * fitted).astype(np.float32), np.full(len(material.names), accept)), report
+    aspect = Aspect(name, material.names, "mean", np.zeros(len(material.names)), known.parents)
+    return Head(aspect, _kept(scale * fitted), np.full(len(material.names), accept)), report
 
 
-def top_scores(scores: Array, classes: npt.NDArray[np.int64]) -> dict[str, float]:
+def _kept(weight: Array) -> Floats:
+    return weight.astype(np.float16).astype(np.float32)
+
+
+def _authors(examples: Sequence[Example]) -> list[str | None]:
+    """Who is held out together: an author, or of the only one in a language a part, since otherwise the language would
+    be unknown to the heads that are scored on it."""
+    of_language: dict[str | None, set[str | None]] = {}
+    for example in examples:
+        of_language.setdefault(example.language, set()).add(example.author)
+    return [
+        example.author
+        if example.author is None or len(of_language[example.language]) > 1
+        else f"{example.author} {row % fit.FOLDS}"
+        for row, example in enumerate(examples)
+    ]
+
+
+def _top_1_by_language(held_out: Array, known: Known, examples: Sequence[Example]) -> dict[str, float]:
+    languages = np.array([examples[row].language or "en" for row in known.rows])
+    return {
+        str(one): rounded(top_k(held_out[languages == one], known.classes[languages == one], 1))
+        for one in np.unique(languages)
+    }
+
+
+def top_scores(scores: Array, classes: fit.Rows) -> dict[str, float]:
     return {
         "top_1": rounded(top_k(scores, classes, 1)),
         "top_3": rounded(top_k(scores, classes, 3)),
@@ -135,7 +198,7 @@ def top_scores(scores: Array, classes: npt.NDArray[np.int64]) -> dict[str, float
     }
 
 
-def _accept(probabilities: Array, classes: npt.NDArray[np.int64]) -> float:
+def _accept(probabilities: Array, classes: fit.Rows) -> float:
     """The lowest threshold from which accepted labels are right often enough."""
     right = np.zeros_like(probabilities, dtype=bool)
     right[np.arange(len(classes)), classes] = True
@@ -156,10 +219,10 @@ def _each_or_not(name: str, material: Material, examples: Sequence[Example]) -> 
         return states, own, fit.each_or_not(space, states[training], written_for[training], own)
 
     held_out, bare = np.zeros((2, len(examples), len(material.names)))
-    for training, held in fit.folds(len(examples)):
+    for training, held in fit.folds(_authors(examples)):
         states, own, fitted = directions(training)
         held_out[held], bare[held] = fit.scores(states[held], fitted), fit.scores(states[held], own)
-    scale, bias = fit.sigmoid_scale(held_out, holds)
+    scale, bias = fit.sigmoid_scale(held_out, holds, _weights(written_for, holds))
     _, _, fitted = directions(np.arange(len(examples)))
     aspect = Aspect(name, material.names, "any", bias)
     of_labels = np.array([labels.policy(label).thresholds.review for label in material.names])
@@ -170,7 +233,16 @@ def _each_or_not(name: str, material: Material, examples: Sequence[Example]) -> 
             "average_precision_among_all": mean_precision(bare, holds),
         },
     }
-    return Head(aspect, (scale * fitted).astype(np.float32), of_labels), report
+    return Head(aspect, _kept(scale * fitted), of_labels), report
+
+
+def _weights(written_for: Array, holds: Array) -> Array:
+    """A probability is meant among three kinds of passages that count alike: those that touch upon the label, those
+    that break other policies, and all others."""
+    touch = ~np.isnan(written_for)
+    harmful = (written_for == 1).any(1)[:, None]
+    kinds = (touch, ~touch & harmful & (holds == 0), ~touch & ~harmful)
+    return np.asarray(sum(kind * touch.sum(0) / np.maximum(1, kind.sum(0)) for kind in kinds))
 
 
 def policy_scores(scores: Array, above_review: Array, written_for: Array, holds: Array) -> dict[str, float]:
@@ -187,16 +259,17 @@ def policy_scores(scores: Array, above_review: Array, written_for: Array, holds:
 def policy_knowledge(names: Sequence[str], examples: Sequence[Example]) -> tuple[Array, Array]:
     """Two tables, (examples, labels): what passages were written for, and all that follows from it.
 
-    Of the first, see `fit.each_or_not`. In the second, what breaks no policy breaks none, and what breaks one
-    may break others: nan.
+    Of the first, see `fit.each_or_not`. In the second, what breaks no policy breaks none; what breaks one may break
+    those that often hold together with it, nan, and no others.
     """
     written_for = np.full((len(examples), len(names)), np.nan)
+    may_hold = np.zeros((len(examples), len(names)), dtype=bool)
     for row, example in enumerate(examples):
         for label, value in (example.policy or {}).items():
             written_for[row, names.index(label)] = float(value)
-    harmful = (written_for == 1).any(1)
-    holds = np.where(np.isnan(written_for) & ~harmful[:, None], 0.0, written_for)
-    return written_for, holds
+            if value:
+                may_hold[row] |= [labels.often_together(label, name) for name in names]
+    return written_for, np.where(np.isnan(written_for) & ~may_hold, 0.0, written_for)
 
 
 def mean_precision(scores: Array, holds: Array) -> float:

@@ -119,9 +119,7 @@ def stand_in_tools(folder: Path | None) -> Tools:
 def _read_out() -> ReadOut:
     """The aspects that are shipped, without the model that they belong to."""
     folder = Path(str(resources.files(labels).joinpath("heads", "gemma3-270m")))
-    heads = Heads.load(folder).heads
-    topic, sentiment, policy = (heads[name].aspect for name in ("topic", "sentiment", "policy"))
-    return ReadOut(topic, sentiment, policy, heads["topic"].thresholds)
+    return Heads.load(folder).read_out
 
 
 def _window(video: str, index: int) -> TextWindow:
