@@ -63,7 +63,7 @@ class States:
 
 def _content(file: Path) -> Iterable[tuple[str, Floats]]:
     try:
-        with np.load(file) as content:
+        with file.open("rb") as opened, np.load(opened) as content:  # numpy leaves a broken file open
             return list(zip(content["keys"].tolist(), content["states"], strict=True))
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         log.warning("left out %s, which cannot be read (%s); its passages are read again", file, error)
