@@ -1,5 +1,7 @@
 """Measures: what they say of cases worked out by hand, and what they may never say."""
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -207,3 +209,16 @@ def test_alarms_agree_with_recall_at_a_threshold(pairs: list[tuple[float, float]
 )
 def test_a_flip_is_a_change_of_the_first_tag(first_tags: list[str | None], expected: int) -> None:
     assert measures.flips(first_tags) == expected
+
+
+@given(answers, st.randoms(use_true_random=False))
+def test_average_precision_does_not_depend_on_the_order_of_the_passages(
+    pairs: list[tuple[float, bool]], shuffler: random.Random
+) -> None:
+    pairs = [*pairs, (0.5, True)]
+    shuffled = shuffler.sample(pairs, len(pairs))
+    assert scores.average_precision(*columns(pairs)) == pytest.approx(scores.average_precision(*columns(shuffled)))
+
+
+def test_where_all_scores_are_equal_average_precision_is_the_share_that_holds() -> None:
+    assert scores.average_precision(np.full(8, 0.3), np.array([1.0, 0, 0, 1, NAN, 0, 0, 0])) == pytest.approx(2 / 7)

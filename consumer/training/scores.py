@@ -24,11 +24,14 @@ def macro_f1(scores: Array, classes: Classes) -> float:
 
 
 def average_precision(scores: Array, holds: Array) -> float:
-    """The mean precision at each passage for which the label holds, by falling score; nan passages are left out."""
+    """The mean precision at each passage for which the label holds, by falling score; nan passages are left out, and
+    those of equal score come in at once, so that their order says nothing."""
     known = ~np.isnan(holds)
-    ranked = holds[known][np.argsort(-scores[known], kind="stable")]
-    precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
-    return float(precision[ranked == 1].mean())
+    order = np.argsort(-scores[known], kind="stable")
+    ranked, found = scores[known][order], np.cumsum(holds[known][order])
+    last = np.append(ranked[:-1] != ranked[1:], True)  # of each run of equal scores
+    precision = found[last] / (np.flatnonzero(last) + 1)
+    return float((np.diff(found[last], prepend=0.0) * precision).sum() / found[-1])
 
 
 def recall_at(probabilities: Array, holds: Array, threshold: float) -> tuple[float, float]:
