@@ -4,10 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from consumer import labels
 from consumer.errors import SettingsError
+from consumer.evidence import Evidence, probabilities
 from consumer.llm.heads import CARD_FILE, WEIGHTS_FILE, Heads
 from consumer.llm.reader import Reader
 from consumer.settings import Settings
@@ -17,6 +19,7 @@ from consumer.training.examples import data_hash, read_examples, shipped_example
 from consumer.training.shipped import heads_for, logged_progress, shipped_folders
 from consumer.training.states import States
 from consumer.training.train import train
+from consumer.transcript import Passage
 from tests.conftest import ROOT
 
 CORPUS = ROOT / "tests" / "corpus"
@@ -76,6 +79,20 @@ def test_training_twice_gives_the_same_heads(states: States) -> None:
     first, second = (train(few, states, "tagstream train") for _ in range(2))
     assert first.fingerprint == second.fingerprint
     assert first.card == second.card
+
+
+def test_examples_of_tier_1_alone_leave_subtopics_to_their_own_texts(states: States) -> None:
+    few = [one.model_copy(update={"topic": one.main_topic}) for one in shipped_examples()[::12]]
+    heads = train(few, states, "tagstream train")
+    bread = Passage("You knead the dough for ten minutes, leave it to rise, then into the oven with a pan of water.")
+    aspect = heads.heads["subtopic"].aspect
+    p = probabilities(Evidence.of_window(0, 20, 9.0, heads.aspects, heads.logits(states.of([bread])[0])), aspect)
+    food = {
+        label: value
+        for label, value in zip(aspect.labels, np.asarray(p), strict=True)
+        if labels.path(label)[0].id == "210"
+    }
+    assert max(food, key=lambda label: food[label]) in {"216", "217"}, food  # cooking, or desserts and baking
 
 
 def test_states_are_remembered_by_content(states: States, tmp_path: Path) -> None:

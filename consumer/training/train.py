@@ -1,9 +1,9 @@
 """Trains heads for a language model from examples, and scores them on examples that were held out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ Array = npt.NDArray[np.float64]
 
 _ACCEPT_PRECISION = 0.85  # topics are accepted from the probability that gave this on held-out passages
 _LOWEST_ACCEPT, _HIGHEST_ACCEPT = 0.35, 0.9
+_OWN_TEXTS_SCALE = 12.0  # on scores of labels without examples: what those with examples get
 _SUPPORTED_TOP_1 = 0.75  # on held-out passages, which are harder to read than everyday ones
 
 
@@ -44,19 +45,27 @@ class Material:
 
 @dataclass(frozen=True)
 class Known:
-    """Which label holds in which passage, (facts,) each; of the labels of one group, one holds."""
+    """Which label of an aspect holds in which passage: (facts,) each."""
 
+    aspect: Aspect
     rows: fit.Rows
     classes: fit.Rows
-    groups: fit.Rows  # (labels,)
-    parents: tuple[str, ...] = ()  # of the labels; empty where all are in question together
+
+    @classmethod
+    def of(
+        cls, name: str, labels: Sequence[str], facts: Iterable[tuple[int, str]], parents: Sequence[str] = ()
+    ) -> Self:
+        at = {label: number for number, label in enumerate(labels)}
+        rows, classes = np.array([(row, at[label]) for row, label in facts], np.int64).reshape(-1, 2).T
+        return cls(Aspect(name, tuple(labels), "mean", np.zeros(len(labels)), tuple(parents)), rows, classes)
 
     def at(self, facts: fit.Rows) -> "Known":
         return replace(self, rows=self.rows[facts], classes=self.classes[facts])
 
-    def among_group(self, scores: Array) -> Array:
-        """Of (facts, labels), only the labels that are in question for each fact."""
-        return np.where(self.groups[self.classes][:, None] == self.groups, scores, -np.inf)
+    def in_question(self, scores: Array) -> Array:
+        """Of (facts, labels), only the labels that are in question together with the right one."""
+        siblings = self.aspect.siblings
+        return np.where(siblings[self.classes][:, None] == siblings, scores, -np.inf)
 
 
 def train(examples: Sequence[Example], states: States, command: str) -> Heads:
@@ -65,14 +74,10 @@ def train(examples: Sequence[Example], states: States, command: str) -> Heads:
     Raises SettingsError when an aspect has too few examples to hold some out.
     """
     material, views = _read(examples, states), states.reader.views
-    known = {
-        "topic": _topics(examples, material["topic"].names),
-        "subtopic": _subtopics(examples, material["subtopic"].names),
-        "sentiment": _known([example.sentiment for example in examples], material["sentiment"].names),
-    }
     heads, scores = {}, {}
-    for aspect, facts in known.items():
-        heads[aspect], scores[aspect] = _one_of(aspect, material[aspect], facts, examples)
+    for known in _known(examples, material):
+        name = known.aspect.name
+        heads[name], scores[name] = _one_of(material[name], known, examples)
     heads["policy"], scores["policy"] = _each_or_not("policy", material["policy"], examples)
     mean = np.zeros((len(views), material["topic"].passages.shape[-1]), np.float32)
     for aspect, of_aspect in material.items():
@@ -112,29 +117,31 @@ def _read(examples: Sequence[Example], states: States) -> dict[str, Material]:
     return material
 
 
-def _known(held: Sequence[str | None], names: Sequence[str]) -> Known:
-    rows = [row for row, label in enumerate(held) if label is not None]
-    classes = [names.index(label) for label in held if label is not None]
-    return Known(np.array(rows), np.array(classes), np.zeros(len(names), np.int64))
+def _known(examples: Sequence[Example], material: Mapping[str, Material]) -> Iterator[Known]:
+    """Of each aspect of which one label holds. A passage about a subtopic is also about each one above it."""
+    numbered = list(enumerate(examples))
+    topics = [(row, example.main_topic) for row, example in numbered if example.main_topic]
+    subtopics = [
+        (row, category.id)
+        for row, example in numbered
+        if example.subtopic
+        for category in labels.path(example.subtopic)[1:]
+    ]
+    tones = [(row, example.sentiment) for row, example in numbered if example.sentiment]
+    yield Known.of("topic", material["topic"].names, topics)
+    below = material["subtopic"].names
+    yield Known.of("subtopic", below, subtopics, [labels.path(name)[-2].id for name in below])
+    yield Known.of("sentiment", material["sentiment"].names, tones)
 
 
-def _topics(examples: Sequence[Example], names: Sequence[str]) -> Known:
-    return _known([example.main_topic for example in examples], names)
-
-
-def _subtopics(examples: Sequence[Example], names: Sequence[str]) -> Known:
-    """A passage about a category is also about each one above it."""
-    held = [(row, labels.path(example.subtopic)[1:]) for row, example in enumerate(examples) if example.subtopic]
-    facts = [(row, names.index(category.id)) for row, path in held for category in path]
-    rows, classes = np.array(facts, np.int64).reshape(-1, 2).T
-    parents = tuple(labels.path(name)[-2].id for name in names)
-    return Known(rows, classes, np.array([parents.index(parent) for parent in parents]), parents)
-
-
-def _one_of(name: str, material: Material, known: Known, examples: Sequence[Example]) -> tuple[Head, dict[str, Any]]:
-    """The head of an aspect of which one label holds, in each group of labels."""
+def _one_of(material: Material, known: Known, examples: Sequence[Example]) -> tuple[Head, dict[str, Any]]:
+    """The head of an aspect of which one label holds, among those that are in question together."""
+    if len(known.rows) < fit.FOLDS and known.aspect.parents:
+        return _by_own_texts(material, known.aspect), {}
     if len(known.rows) < fit.FOLDS:
-        raise SettingsError(f"{len(known.rows)} examples with a {name} are too few; give at least {fit.FOLDS}")
+        raise SettingsError(
+            f"{len(known.rows)} examples with a {known.aspect.name} are too few; give at least {fit.FOLDS}"
+        )
     rest = np.setdiff1d(np.arange(len(examples)), known.rows)
 
     def directions(facts: Known) -> tuple[Array, Array, Array]:
@@ -148,7 +155,7 @@ def _one_of(name: str, material: Material, known: Known, examples: Sequence[Exam
         states, own, fitted = directions(known.at(training))
         held_out[held] = fit.scores(states[known.rows[held]], fitted)
         bare[held] = fit.scores(states[known.rows[held]], own)
-    held_out, bare = known.among_group(held_out), known.among_group(bare)
+    held_out, bare = known.in_question(held_out), known.in_question(bare)
     scale = fit.softmax_scale(held_out, known.classes)
     _, _, fitted = directions(known)
     probabilities = softmax_rows(scale * held_out, axis=1)
@@ -160,8 +167,14 @@ def _one_of(name: str, material: Material, known: Known, examples: Sequence[Exam
         "accept_from": accept,
         "top_1_by_language": _top_1_by_language(held_out, known, examples),
     }
-    aspect = Aspect(name, material.names, "mean", np.zeros(len(material.names)), known.parents)
-    return Head(aspect, _kept(scale * fitted), np.full(len(material.names), accept)), report
+    return Head(known.aspect, _kept(scale * fitted), np.full(len(material.names), accept)), report
+
+
+def _by_own_texts(material: Material, aspect: Aspect) -> Head:
+    """The head of labels of which there are no examples."""
+    states, own = material.centred(np.arange(len(material.passages)))
+    fitted = fit.one_of(fit.Space.of(states), states[:0], np.zeros(0, np.int64), own)
+    return Head(aspect, _kept(_OWN_TEXTS_SCALE * fitted), np.full(len(material.names), _HIGHEST_ACCEPT))
 
 
 def _kept(weight: Array) -> Floats:
