@@ -22,7 +22,7 @@ def coverage(media_s: float, duration_s: float | None) -> parts.Coverage:
 
 
 def tag_list(tags: Tags, read_out: ReadOut, references: Mapping[str, str]) -> tuple[parts.Tag, ...]:
-    likeliest = [topic.label for topic in tags.topics if topic.label in read_out.topic.labels][:_SHOWN_TOPICS]
+    likeliest = read_out.main_topics(tags)[:_SHOWN_TOPICS]
     shown = [topic for topic in tags.topics if topic.accepted or topic.label in likeliest]
     threshold = read_out.accept
     return tuple(

@@ -59,6 +59,10 @@ class Aspect:
             return np.zeros(len(self.labels), np.int64)
         return np.unique(np.array(self.parents), return_inverse=True)[1].astype(np.int64)
 
+    def in_question(self, rows: Counts | int) -> npt.NDArray[np.bool_]:
+        """Which labels are in question together with those in `rows`: (labels,) for one, (rows, labels) for many."""
+        return np.asarray(self.siblings[rows, ..., None] == self.siblings)
+
 
 @dataclass(frozen=True)
 class Evidence:

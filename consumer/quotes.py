@@ -44,7 +44,7 @@ class Quotes:
         if window is None:
             return None
         at = aspect.labels.index(label)
-        rivals = aspect.siblings == aspect.siblings[at]
+        rivals = aspect.in_question(at)
 
         def speaks_for(read: tuple[Segment, Mapping[str, Logits]]) -> float:
             logits = read[1][aspect.name]

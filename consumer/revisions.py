@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from consumer import events, labels
 from consumer.checkpoint import History, Story, Times
 from consumer.describer import Describer, Describing
-from consumer.evidence import Aspect
+from consumer.evidence import Aspect, Evidence, Shares
 from consumer.minors import with_restricted
 from consumer.quotes import Quotes
 from consumer.rules import Rules, apply
@@ -171,12 +171,14 @@ class Revisions:
     def _evidence(self, tags: Tags, story: Story) -> tuple[tuple[parts.Evidence, ...], Mapping[str, str]]:
         """A quote for every accepted topic and every policy label out of clear that has one, and their references."""
         read_out = self._makers.read_out
-        wanted = [_carrier(t.label, read_out) for t in tags.topics if t.accepted]
+        main = set(read_out.topic.labels)
+        topics = [t.label for t in tags.topics if t.accepted]
         policies = [p.label for p in tags.policies if p.band != "clear" and p.label != parts.RESTRICTED]
-        wanted += [(label, read_out.policy, label, read_out.policy) for label in policies]
+        wanted = [(label, read_out.topic if label in main else read_out.subtopic) for label in topics]
+        wanted += [(label, read_out.policy) for label in policies]
         references, items = {}, []
-        for number, (label, aspect, carrier, of_carrier) in enumerate(wanted, start=1):
-            strongest = story.evidence.strongest[of_carrier.name][of_carrier.labels.index(carrier)]
+        for number, (label, aspect) in enumerate(wanted, start=1):
+            strongest = _strongest(label, aspect, story.evidence, read_out)
             quote = self._quotes.find(label, aspect, strongest, story.evidence, story.windows)
             if quote is not None:
                 references[label] = f"e{number}"
@@ -200,7 +202,8 @@ class Revisions:
         return cases
 
 
-def _carrier(topic: str, read_out: ReadOut) -> tuple[str, Aspect, str, Aspect]:
-    """A topic and its aspect, and the topic whose strongest windows carry it: for a subtopic, the one in tier 1."""
-    main = labels.path(topic)[0].id
-    return topic, read_out.topic if topic == main else read_out.subtopic, main, read_out.topic
+def _strongest(label: str, aspect: Aspect, evidence: Evidence, read_out: ReadOut) -> Shares:
+    """The windows that carry a label: of a subtopic, those of its topic in tier 1."""
+    if aspect is read_out.subtopic:
+        label, aspect = labels.path(label)[0].id, read_out.topic
+    return evidence.strongest[aspect.name][aspect.labels.index(label)]

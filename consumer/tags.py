@@ -48,6 +48,10 @@ class ReadOut:
     def aspects(self) -> tuple[Aspect, ...]:
         return self.topic, self.subtopic, self.sentiment, self.policy
 
+    def main_topics(self, tags: "Tags") -> list[str]:
+        """The topics of tier 1, the likeliest first."""
+        return [topic.label for topic in tags.topics if topic.label in self.topic.labels]
+
 
 @dataclass(frozen=True, slots=True)
 class Tags:
@@ -101,10 +105,14 @@ def read_tags(evidence: Evidence, read_out: ReadOut) -> Tags:
 def _topics(evidence: Evidence, read_out: ReadOut) -> Mapping[str, float]:
     """A subtopic is as likely as its parent, times as likely as it is given its parent: never likelier."""
     found = _scores(evidence, read_out.topic)
-    given_parent = _scores(evidence, read_out.subtopic)
-    for label, parent in zip(read_out.subtopic.labels, read_out.subtopic.parents, strict=True):
-        if (p := round(found.get(parent, 0.0) * given_parent[label], 4)) >= _NOTABLE_SUBTOPIC:
-            found[label] = p
+    subtopic = read_out.subtopic
+    given_parent = probabilities(evidence, subtopic)
+    assert given_parent is not None
+    for label, parent, p in zip(subtopic.labels, subtopic.parents, given_parent, strict=True):
+        if (of_parent := found.get(parent, 0.0)) >= _NOTABLE_SUBTOPIC:
+            told = round(of_parent * round(float(p), 4), 4)
+            if told >= _NOTABLE_SUBTOPIC:
+                found[label] = told
     return found
 
 

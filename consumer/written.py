@@ -68,9 +68,5 @@ def _plain(text: str) -> str:
 def agrees(text: Tags, video: Tags, read_out: ReadOut) -> bool:
     """Whether a text speaks of what the video does, in no other tone, and breaks no policy."""
     tones = {tags.sentiment.label for tags in (text, video) if tags.sentiment is not None}
-    return is_clear(text) and _main(video, read_out)[0] in _main(text, read_out)[:2] and tones != _OPPOSITES
-
-
-def _main(tags: Tags, read_out: ReadOut) -> list[str]:
-    """The topics of tier 1, the likeliest first."""
-    return [topic.label for topic in tags.topics if topic.label in read_out.topic.labels]
+    about_the_same = read_out.main_topics(video)[0] in read_out.main_topics(text)[:2]
+    return is_clear(text) and about_the_same and tones != _OPPOSITES

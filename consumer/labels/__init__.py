@@ -40,14 +40,6 @@ class Category(_Record):
     description: Text
 
 
-class Topic(_Record):
-    """A tier-1 category that we serve."""
-
-    id: Text
-    name: Text
-    description: Text
-
-
 class Sentiment(_Record):
     """How the speaker feels about what is told."""
 
@@ -166,13 +158,9 @@ def _children() -> dict[str, tuple[Category, ...]]:
 
 
 @cache
-def topics() -> tuple[Topic, ...]:
+def topics() -> tuple[Category, ...]:
     """The 35 topics that videos are tagged with: tier 1 but genres, and what `policies` cover."""
-    return tuple(
-        Topic(id=category.id, name=category.name, description=category.description)
-        for category in categories()
-        if category.parent is None and category.served
-    )
+    return tuple(category for category in categories() if category.parent is None and category.served)
 
 
 @cache

@@ -73,12 +73,11 @@ def _answers(examples: Sequence[Example], read: Read, heads: Heads) -> list[Answ
 def _one_of(name: str, values: Array, classes: Classes, heads: Heads) -> OneOf:
     """Of subtopics, only those below the right parent are in question."""
     aspect = heads.heads[name].aspect
-    in_question = aspect.siblings[classes][:, None] == aspect.siblings
     return OneOf(
         f"{name}, given its parent" if aspect.parents else name,
         aspect.labels,
         _names(aspect),
-        np.where(in_question, values, 0.0),
+        np.where(aspect.in_question(classes), values, 0.0),
         classes,
         {"accept": heads.heads[name].thresholds},
     )

@@ -64,8 +64,7 @@ class Known:
 
     def in_question(self, scores: Array) -> Array:
         """Of (facts, labels), only the labels that are in question together with the right one."""
-        siblings = self.aspect.siblings
-        return np.where(siblings[self.classes][:, None] == siblings, scores, -np.inf)
+        return np.where(self.aspect.in_question(self.classes), scores, -np.inf)
 
 
 def train(examples: Sequence[Example], states: States, command: str) -> Heads:
